@@ -1,0 +1,189 @@
+"""The words of worktrees, changes and decisions."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+from uuid import UUID
+
+Operation = Literal["added", "deleted", "modified", "renamed", "copied", "type_changed"]
+
+
+class ChangeState(StrEnum):
+    PENDING = "pending"
+    APPLYING = "applying"
+    CONFLICTED = "conflicted"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    SUPERSEDED = "superseded"
+
+
+OPEN_CHANGE = frozenset({ChangeState.PENDING, ChangeState.APPLYING, ChangeState.CONFLICTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Worktree:
+    """A session's worktree as it is recorded.
+
+    Attributes:
+        repository: absolute path of the project's checkout.
+        path: absolute path of the worktree's root.
+        base_commit: what the change is measured against (40 or 64 hex digits).
+        base_branch: branch the project's checkout was on when the worktree was made, None when detached.
+        base_version: counts the moves of the base; starts at 1.
+        last_snapshot: newest snapshot commit, None before the first.
+        snapshots: how many snapshots were taken; numbers the refs.
+        copied: paths copied in from the checkout's ignored files, never part of a change.
+    """
+
+    session_id: UUID
+    project_id: UUID
+    repository: str
+    path: str
+    base_commit: str
+    base_branch: str | None
+    base_version: int = 1
+    last_snapshot: str | None = None
+    snapshots: int = 0
+    copied: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file of a change.
+
+    Attributes:
+        path: the new path's bytes (the old one's for a deletion).
+        old_path: where a renamed or copied file came from, else None.
+        additions, deletions: lines; None for a binary file.
+        old_mode, new_mode: git modes as octal text, '000000' where there is no file.
+    """
+
+    path: bytes
+    operation: Operation
+    additions: int | None
+    deletions: int | None
+    old_mode: str
+    new_mode: str
+    old_path: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The worktree's content at one moment, against a base.
+
+    Attributes:
+        commit: synthetic commit whose only parent is the base; the base itself when nothing changed.
+        diff: `git diff --binary` from base to snapshot, bytes as git wrote them.
+        warnings: sentences a reviewer must see.
+    """
+
+    base_commit: str
+    base_tree: str
+    base_version: int
+    commit: str
+    tree: str
+    diff: bytes
+    files: tuple[FileChange, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return self.base_tree == self.tree
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.base_tree, self.tree)
+
+
+def fingerprint(base_tree: str, snapshot_tree: str) -> str:
+    """What a reviewer decided on: sha256 of `base tree ':' snapshot tree`, in hex."""
+    return hashlib.sha256(f"{base_tree}:{snapshot_tree}".encode()).hexdigest()
+
+
+def display_path(path: bytes) -> str:
+    """A path's bytes as text that any database and terminal takes; undecodable bytes and NUL become U+FFFD."""
+    return path.decode("utf-8", "replace").replace("\x00", "\ufffd")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """One file that an approval writes into the checkout.
+
+    A blob is None where there is no file; modes are octal text, '000000' likewise.
+    """
+
+    path: bytes
+    old_blob: str | None
+    old_mode: str
+    new_blob: str | None
+    new_mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All an approval will do, stored before it touches anything.
+
+    Attributes:
+        target: `checkout` or `branch`.
+        branch: the branch to move (target `branch`), else None.
+        old_commit: what HEAD or the branch must still point to; None for a branch to be made.
+        new_commit: the commit to move to (target `branch`, or `checkout` with commit), else None.
+        files: what to write (target `checkout`).
+        keep_ref: ref that keeps every object named here alive.
+    """
+
+    target: Literal["checkout", "branch"]
+    repository: str
+    keep_ref: str
+    branch: str | None = None
+    old_commit: str | None = None
+    new_commit: str | None = None
+    files: tuple[PlannedFile, ...] = ()
+
+
+class Found(StrEnum):
+    """What recovery finds of a plan on disk."""
+
+    NEW = "new"
+    OLD = "old"
+    MIXED = "mixed"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictHunk:
+    """One conflicting region: line in the merged file (from 1), and both sides' text."""
+
+    line: int
+    ours: str
+    theirs: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictFile:
+    path: bytes
+    detail: str
+    hunks: tuple[ConflictHunk, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What an approval was asked to do.
+
+    Attributes:
+        written: what coder last wrote in this checkout: path -> (blob, mode); None blob = deleted.
+        message: the commit message, for a branch or a commit.
+    """
+
+    decision_id: UUID
+    worktree: Worktree
+    snapshot_commit: str
+    paths: tuple[bytes, ...]
+    target: Literal["checkout", "branch"]
+    branch: str | None
+    commit: bool
+    message: str
+    written: dict[bytes, tuple[str | None, str]] = field(default_factory=dict)

@@ -1,0 +1,50 @@
+"""The settings of coder: one model, read from `CODER_*` variables by `main.py`.
+
+`.env.example` lists every field; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Role = Literal["all", "api", "dispatch"]
+
+
+class Settings(BaseSettings):
+    """Where coder lives, what it talks to and its limits; times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="CODER_", env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    database_url: SecretStr | None = Field(None, description="A PostgreSQL 15-18 to use instead of the embedded one")
+    listen_url: SecretStr | None = Field(
+        None, description="A direct connection for LISTEN where CODER_DATABASE_URL is a transaction pooler; `off` = poll only"
+    )
+    data_dir: Path = Field(Path("~/.local/share/coder"), description="Where coder keeps the embedded database, worktrees and logs")
+    host: str = Field("127.0.0.1", description="Address the API listens on")
+    port: int = Field(8390, ge=0, le=65535, description="Port the API listens on; 0 = any free one")
+    admin_token: SecretStr | None = Field(None, description="Token with every right; without it one is made at the first start and printed once")
+    url: str | None = Field(None, description="Command line only: talk HTTP to this address instead of SQL to the database")
+    token: SecretStr | None = Field(None, description="Command line only: the token for CODER_URL")
+
+    max_turns: int = Field(16, ge=1, le=1000, description="Turns that run at once on this node")
+    poll_seconds: float = Field(2.0, gt=0, description="How often the queue is read when no notification comes")
+    lease_seconds: float = Field(15.0, ge=1, description="How long a silent node keeps its tasks")
+    beat_seconds: float = Field(5.0, gt=0, description="How often a node renews its lease")
+    drain_seconds: float = Field(30.0, ge=0, description="How long a stopping node lets its turns finish")
+    inactivity_seconds: float = Field(180.0, gt=0, description="A turn whose agent says nothing for so long fails")
+    tool_seconds: float = Field(3600.0, gt=0, description="How long one tool of an agent may run")
+
+    model_base_url: str | None = Field(None, description="Endpoint for native inference, e.g. http://127.0.0.1:11434/v1")
+    model_api_key: SecretStr | None = Field(None, description="Its key, if it wants one")
+    model_protocol: Literal["auto", "openai", "anthropic"] = Field("auto", description="What the endpoint speaks; auto = by its address")
+    default_model: str | None = Field(None, description="Model of tasks that name none")
+    max_requests: int = Field(100, ge=1, description="Model requests in one turn before it ends as tool_loop")
+    command_seconds: float = Field(600.0, gt=0, description="Longest run of one command of the native agent")
+    command_output_bytes: int = Field(262_144, ge=1024, description="Output of one command that the model gets to see")
+
+    retention_days: float = Field(14.0, ge=0, description="How long the worktree of a closed session stays")
+    log_format: Literal["console", "json"] = Field("console", description="How the service logs")

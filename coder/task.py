@@ -1,0 +1,123 @@
+"""The words of the queue: tasks, their states, and how they end.
+
+`TRANSITIONS` is the one table of the life of a task. `schema.sql` repeats it as a trigger,
+`docs/lifecycle.md` draws it, and a test compares all three.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from uuid import UUID
+
+
+class TaskState(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+class Outcome(StrEnum):
+    """What happens to a task; together with its state it decides the next state."""
+
+    CLAIMED = "claimed"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    REQUEUED = "requeued"
+    DISMISSED = "dismissed"
+
+
+class Reason(StrEnum):
+    """Why a task ended the way it did."""
+
+    SHUTDOWN = "shutdown"
+    CRASH = "crash"
+    LEASE_LOST = "lease_lost"
+    TIMEOUT = "timeout"
+    USER = "user"
+    DISMISSED = "dismissed"
+    SESSION_CLOSED = "session_closed"
+    NO_PROJECT_PATH = "no_project_path"
+    NOT_A_REPOSITORY = "not_a_repository"
+    NO_COMMIT = "no_commit"
+    AGENT_UNAVAILABLE = "agent_unavailable"
+    PROVIDER = "provider"
+    TOOL_LOOP = "tool_loop"
+    DISK = "disk"
+    INTERNAL = "internal"
+
+
+class ExecutionPath(StrEnum):
+    NATIVE = "native"
+    OPENCODE = "opencode"
+    ACP = "acp"
+    PTY = "pty"
+
+
+TRANSITIONS: dict[tuple[TaskState, Outcome], TaskState] = {
+    (TaskState.PENDING, Outcome.CLAIMED): TaskState.RUNNING,
+    (TaskState.PENDING, Outcome.CANCELLED): TaskState.CANCELLED,
+    (TaskState.RUNNING, Outcome.COMPLETED): TaskState.COMPLETED,
+    (TaskState.RUNNING, Outcome.FAILED): TaskState.FAILED,
+    (TaskState.RUNNING, Outcome.CANCELLED): TaskState.CANCELLED,
+    (TaskState.RUNNING, Outcome.INTERRUPTED): TaskState.INTERRUPTED,
+    (TaskState.RUNNING, Outcome.REQUEUED): TaskState.PENDING,
+    (TaskState.INTERRUPTED, Outcome.DISMISSED): TaskState.CANCELLED,
+    (TaskState.FAILED, Outcome.DISMISSED): TaskState.CANCELLED,
+}
+
+ENDED = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.INTERRUPTED})
+
+SUMMARY_CHARACTERS = 500
+INPUT_BYTES = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A git repository on a host, as a turn needs it."""
+
+    id: UUID
+    name: str
+    path: str
+    agent_fallback: str
+    copy_globs: tuple[str, ...] = ()
+    setup_command: str | None = None
+    setup_timeout: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One claimed task: what a turn needs to know, and the epoch that fences its writes.
+
+    Attributes:
+        attempt: which attempt this is, from 1.
+        cwd: the session's directory relative to the project's root, '' for the root.
+        remarks: sentences of reviewers that this prompt must carry first.
+        model_history: the chat's provider messages as JSON text, None for a fresh chat.
+    """
+
+    id: int
+    epoch: int
+    attempt: int
+    max_attempts: int
+    session_id: UUID
+    chat_id: UUID
+    message_id: UUID
+    project: Project
+    input: str
+    agent: str | None
+    model: str | None
+    mode_id: str | None
+    thinking_option_id: str | None
+    timeout: timedelta | None
+    cwd: str
+    resumes: bool
+    remarks: tuple[str, ...]
+    remark_ids: tuple[UUID, ...]
+    model_history: str | None
