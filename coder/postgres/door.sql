@@ -1,0 +1,157 @@
+-- The door: what people ask and do, through HTTP and the command line alike. Every statement answers rows
+-- of one JSON column, whose shape is the API's. Optional filters are null when not given; the connection
+-- plans each call anew (plan_cache_mode=force_custom_plan), so an unused filter costs nothing.
+
+-- name: project_add
+select row_to_json(p) as row from coder.add_project(:name, :path, :host_id) p;
+
+-- name: project_list
+select row_to_json(x) as row from (
+    select id, name, path, host_id, agent_fallback, copy_globs, setup_command, created_at from projects
+    where (:after::text is null or name > :after) order by name limit :limit
+) x;
+
+-- name: project_get
+select row_to_json(x) as row from (
+    select id, name, path, host_id, agent_fallback, copy_globs, setup_command, created_at from projects where id = coder.project_id(:project)
+) x;
+
+-- name: task_add
+select row_to_json(x) as row from (
+    select t.*, t.id <= before.last as existed
+    from (select coalesce(pg_sequence_last_value('tasks_id_seq'), 0) as last) before,
+         lateral (select coder.enqueue(:project, :input, :session_id, :chat_id, :workspace_id, :agent, :model, :mode_id, :thinking_option_id,
+                                       :priority::smallint, :run_at, :idempotency_key, :max_attempts::smallint, :timeout, :labels) as id) q,
+         lateral (select * from coder.show_task(q.id)) t
+) x;
+
+-- name: task_get
+select row_to_json(t) as row from coder.show_task((coder.task(:task)).id) t;
+
+-- name: task_list
+select row_to_json(x) as row from (
+    select t.* from tasks k, lateral (select * from coder.show_task(k.id)) t
+    where (:state::text is null or k.state = :state)
+      and (:session_id::uuid is null or k.session_id = :session_id)
+      and (:project::text is null or k.project_id = coder.project_id(:project))
+      and (:label::text is null or :label = any (k.labels))
+      and (:before::bigint is null or k.id < :before)
+    order by k.id desc limit :limit
+) x;
+
+-- name: task_cancel
+select row_to_json(x) as row from (select :task::bigint as id, coder.cancel(:task) as state) x;
+
+-- name: task_retry
+select row_to_json(t) as row from (select coder.retry(:task) as id) q, lateral (select * from coder.task(q.id)) t;
+
+-- name: task_resume
+select row_to_json(t) as row from (select coder.resume(:task) as id) q, lateral (select * from coder.task(q.id)) t;
+
+-- name: task_dismiss
+select row_to_json(x) as row from (select :task::bigint as id, coder.dismiss(:task) as state) x;
+
+-- name: session_list
+select row_to_json(x) as row from (
+    select s.* from sessions k, lateral (select * from coder.show_session(k.id)) s
+    where (:statuses::text[] is null or k.status = any (:statuses))
+      and (:project::text is null or k.project_id = coder.project_id(:project))
+      and (:workspace_id::text is null or k.workspace_id = :workspace_id)
+      and (:before_time::timestamptz is null or (k.last_activity_at, k.id) < (:before_time, :before_id::uuid))
+    order by k.last_activity_at desc, k.id desc limit :limit
+) x;
+
+-- name: session_get
+select row_to_json(s) as row from coder.show_session(:session_id) s;
+
+-- name: session_close
+select row_to_json(x) as row from (select coder.close_session(:session_id)) done, lateral (select * from coder.show_session(:session_id)) x;
+
+-- name: session_reopen
+select row_to_json(x) as row from (select coder.reopen_session(:session_id)) done, lateral (select * from coder.show_session(:session_id)) x;
+
+-- name: message_list
+select row_to_json(x) as row from (
+    select id, ordinal, session_id, chat_id, task_id, role, state, text, reasoning, tool_calls, created_at, ended_at from messages
+    where session_id = :session_id and (:after::bigint is null or ordinal > :after) order by ordinal limit :limit
+) x;
+
+-- name: change_list
+select row_to_json(x) as row from (
+    select c.id, c.session_id, c.project_id, p.name as project, c.task_id, c.agent, c.title, c.state, c.turn_outcome, c.fingerprint,
+           c.file_count, c.additions, c.deletions, c.warnings, c.superseded_by, c.created_at, c.decided_at
+    from pending_changes c join projects p on p.id = c.project_id
+    where (:states::text[] is null or c.state = any (:states))
+      and (:session_id::uuid is null or c.session_id = :session_id)
+      and (:project::text is null or c.project_id = coder.project_id(:project))
+      and (:before_time::timestamptz is null or (c.created_at, c.id) < (:before_time, :before_id::uuid))
+    order by c.created_at desc, c.id desc limit :limit
+) x;
+
+-- name: change_get
+select row_to_json(x) as row from (
+    select c.id, c.session_id, c.project_id, p.name as project, c.task_id, c.agent, c.title, c.state, c.turn_outcome, c.fingerprint,
+           c.file_count, c.additions, c.deletions, c.warnings, c.conflicts, c.superseded_by, c.created_at, c.decided_at,
+           c.base_commit, c.snapshot_commit, w.path as worktree,
+           coalesce((select json_agg(json_build_object('path', f.display, 'old_path', coder.as_text(f.old_path), 'operation', f.operation,
+                                                       'additions', f.additions, 'deletions', f.deletions, 'old_mode', f.old_mode,
+                                                       'new_mode', f.new_mode) order by f.ordinal)
+                     from change_files f where f.change_id = c.id), '[]') as files,
+           (select d.id from decisions d where d.change_id = c.id order by d.created_at desc limit 1) as decision_id,
+           coder.as_text(c.diff) as diff
+    from pending_changes c join projects p on p.id = c.project_id left join session_worktrees w on w.session_id = c.session_id
+    where c.id = :change_id
+) x;
+
+-- name: change_diff
+select diff from pending_changes where id = :change_id;
+
+-- name: change_approve
+select row_to_json(d) as row
+from (select coder.approve(:change_id, :fingerprint, :target, :branch, :commit, :actor, :reason) as id) q,
+     lateral (select * from coder.show_decision(q.id)) d;
+
+-- name: change_reject
+select row_to_json(d) as row
+from (select coder.reject(:change_id, :fingerprint, :reason, :work, :actor) as id) q, lateral (select * from coder.show_decision(q.id)) d;
+
+-- name: decision_get
+select row_to_json(d) as row from coder.show_decision(:decision_id) d;
+
+-- name: token_known
+select row_to_json(x) as row from (select id, name from api_tokens where hash = :hash and revoked_at is null) x;
+
+-- name: token_count
+select row_to_json(x) as row from (select count(*) as tokens from api_tokens where revoked_at is null) x;
+
+-- name: token_add
+insert into api_tokens (name, hash) values (:name, :hash)
+on conflict (name) do update set hash = excluded.hash, revoked_at = null
+returning json_build_object('id', id, 'name', name) as row;
+
+-- name: agent_list
+select row_to_json(x) as row from (
+    select a.agent, a.execution_path, a.available, a.version, a.detail, a.models, a.host_id, h.name as host, a.probed_at
+    from available_agents a join hosts h on h.id = a.host_id order by a.agent, h.name
+) x;
+
+-- name: status
+select row_to_json(x) as row from (
+    select (select json_object_agg(state, n) from (select state, count(*) as n from session_queue group by state) q) as sessions,
+           (select count(*) from tasks where state = 'pending') as pending_tasks,
+           (select count(*) from tasks where state = 'running') as running_tasks,
+           (select count(*) from session_queue where state = 'held') as held_sessions,
+           (select count(*) from pending_changes where state in ('pending', 'applying', 'conflicted')) as open_changes,
+           (select coalesce(json_agg(json_build_object('id', n.id, 'host', h.name, 'host_id', n.host_id, 'version', n.version,
+                                                       'started_at', n.started_at, 'lease_until', n.lease_until) order by n.started_at), '[]')
+            from nodes n join hosts h on h.id = n.host_id where n.lease_until > clock_timestamp()) as nodes,
+           (select extract(epoch from max(clock_timestamp() - xact_start))::int from pg_stat_activity
+            where backend_xmin is not null and datname = current_database() and pid <> pg_backend_pid()) as oldest_transaction_seconds,
+           (select max(version) from schema_version) as schema_version
+) x;
+
+-- name: ready
+select row_to_json(x) as row from (
+    select (select max(version) from schema_version) as schema_version,
+           exists (select from nodes where lease_until > clock_timestamp()) as dispatcher
+) x;

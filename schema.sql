@@ -1,0 +1,1389 @@
+-- coder: the whole schema, version 1, for PostgreSQL 15 to 18. Applied by `coder migrate` in one
+-- transaction under an advisory lock. Tables live in `public`, so that `INSERT INTO tasks …` is enough;
+-- functions live in `coder`. docs/sql.md is the contract for people, docs/lifecycle.md the states.
+--
+-- Two ideas carry the queue. A node claims a SESSION, not a task: one row per session in
+-- `session_queue` says whether it may run, so a session with 100,000 tasks costs what one with a single
+-- task costs. And every claim draws a new `epoch` from one sequence: each later write names it, and a
+-- write with another epoch changes nothing.
+--
+-- Lock order: session_queue -> tasks -> session_worktrees -> pending_changes -> sessions. Whoever already
+-- holds a row of a later table (a finishing turn, a person's UPDATE) takes `session_queue` only with SKIP
+-- LOCKED, so that nobody who ends a turn ever waits for a producer's open transaction.
+
+create schema coder;
+
+create table schema_version (
+    version        int primary key,
+    min_compatible int not null check (min_compatible <= version),
+    applied_at     timestamptz not null default now()
+);
+insert into schema_version (version, min_compatible) values (1, 1);
+
+create sequence epoch_seq;
+
+-- ── where things run ────────────────────────────────────────────────────────────────────────────────
+
+create table hosts (
+    id         uuid primary key,
+    name       text not null,
+    created_at timestamptz not null default now()
+);
+
+-- A node exists exactly as long as its lease: whoever reaps it deletes the row.
+create table nodes (
+    id          uuid primary key,
+    host_id     uuid not null references hosts,
+    version     text not null,
+    started_at  timestamptz not null default now(),
+    lease_until timestamptz not null,
+    crashed     boolean not null default false
+) with (fillfactor = 50);
+
+create table projects (
+    id             uuid primary key default gen_random_uuid(),
+    name           text not null unique check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
+    host_id        uuid references hosts,
+    path           text not null check (path ~ '^/'),
+    agent_fallback text not null default 'native' check (agent_fallback in ('native', 'fail')),
+    copy_globs     text[] not null default '{}',
+    setup_command  text,
+    setup_timeout  interval not null default '10 minutes' check (setup_timeout > '0'),
+    created_at     timestamptz not null default now()
+);
+
+create table workspaces (
+    id               text primary key check (id ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'),
+    title            text not null default '',
+    default_cwd      text check (default_cwd ~ '^/'),
+    created_at       timestamptz not null default now(),
+    last_activity_at timestamptz not null default now()
+);
+insert into workspaces (id, title) values ('default', 'Default');
+
+create table available_agents (
+    host_id        uuid not null references hosts,
+    agent          text not null,
+    execution_path text not null check (execution_path in ('native', 'opencode', 'acp', 'pty')),
+    available      boolean not null,
+    version        text,
+    detail         text not null default '',
+    models         text[] not null default '{}',
+    probed_at      timestamptz not null default now(),
+    primary key (host_id, agent)
+);
+
+create table api_tokens (
+    id         uuid primary key default gen_random_uuid(),
+    name       text not null unique,
+    hash       bytea not null unique check (octet_length(hash) = 32),
+    created_at timestamptz not null default now(),
+    revoked_at timestamptz
+);
+
+-- ── conversations ───────────────────────────────────────────────────────────────────────────────────
+
+create table sessions (
+    id               uuid primary key default gen_random_uuid(),
+    project_id       uuid not null references projects,
+    workspace_id     text not null default 'default' references workspaces,
+    title            text not null default '',
+    status           text not null default 'idle' check (status in ('active', 'idle', 'closed')),
+    on_failure       text not null default 'continue' check (on_failure in ('continue', 'hold')),
+    cwd              text check (cwd ~ '^/'),
+    created_at       timestamptz not null default now(),
+    last_activity_at timestamptz not null default now(),
+    closed_at        timestamptz,
+    compacted_from   uuid references sessions,
+    unique (id, project_id),
+    check ((status = 'closed') = (closed_at is not null))
+) with (fillfactor = 80);
+create index sessions_by_activity on sessions (last_activity_at desc, id);
+create index sessions_by_project on sessions (project_id, last_activity_at desc, id);
+
+-- One row per session decides whether it may run. `ready_at`: waiting since (ready), or due (scheduled).
+create table session_queue (
+    session_id   uuid primary key references sessions on delete cascade,
+    state        text not null check (state in ('idle', 'scheduled', 'ready', 'running', 'held')),
+    host_id      uuid references hosts,
+    priority     smallint not null default 0,
+    ready_at     timestamptz not null default clock_timestamp(),
+    epoch        bigint,
+    owner        uuid,
+    running_task bigint,
+    held_by      bigint,
+    check ((state = 'running') = (owner is not null and epoch is not null and running_task is not null)),
+    check ((state = 'held') = (held_by is not null))
+) with (fillfactor = 60);
+create index session_queue_ready on session_queue (host_id, priority desc, ready_at) where state = 'ready';
+create index session_queue_due on session_queue (ready_at) where state = 'scheduled';
+create index session_queue_owned on session_queue (owner) where state = 'running';
+
+-- `json`, not `jsonb`: the provider's prompt cache wants the same bytes again, and jsonb reorders keys.
+create table chats (
+    id            uuid primary key default gen_random_uuid(),
+    session_id    uuid not null references sessions on delete cascade,
+    model_history json,
+    context_size  bigint check (context_size >= 0),
+    context_limit bigint check (context_limit > 0),
+    created_at    timestamptz not null default clock_timestamp(),
+    closed_at     timestamptz,
+    unique (id, session_id)
+);
+create index chats_by_session on chats (session_id, created_at desc);
+
+create table tasks (
+    id                  bigint generated always as identity primary key,
+    project_id          uuid not null,
+    session_id          uuid not null,
+    opens_session       boolean not null default false,
+    chat_id             uuid,
+    workspace_id        text,
+    input               text not null,
+    agent               text,
+    model               text,
+    mode_id             text,
+    thinking_option_id  text,
+    priority            smallint not null default 0,
+    run_at              timestamptz,
+    idempotency_key     text check (octet_length(idempotency_key) between 1 and 255),
+    max_attempts        smallint not null default 3 check (max_attempts between 1 and 100),
+    timeout             interval check (timeout > '0'),
+    labels              text[] not null default '{}',
+    retry_of            bigint references tasks,
+    position            numeric not null check (position <> 'NaN'),
+    created_at          timestamptz not null default now(),
+    cancel_requested_at timestamptz,
+    -- what coder writes
+    state               text not null default 'pending'
+        check (state in ('pending', 'running', 'completed', 'failed', 'cancelled', 'interrupted')),
+    attempts            smallint not null default 0,
+    epoch               bigint,
+    node_id             uuid,
+    claimed_at          timestamptz,
+    first_event_at      timestamptz,
+    ended_at            timestamptz,
+    reason              text check (reason in (
+        'shutdown', 'crash', 'lease_lost', 'timeout', 'user', 'dismissed', 'session_closed', 'no_project_path',
+        'not_a_repository', 'no_commit', 'agent_unavailable', 'provider', 'tool_loop', 'disk', 'internal')),
+    error               text,
+    notices             text[] not null default '{}',
+    output_summary      text,
+    input_tokens        bigint not null default 0,
+    cached_tokens       bigint not null default 0,
+    output_tokens       bigint not null default 0,
+    cost_tokens         bigint not null default 0,
+    execution_path      text check (execution_path in ('native', 'opencode', 'acp', 'pty')),
+    agent_used          text,
+    foreign key (session_id, project_id) references sessions (id, project_id) deferrable initially deferred,
+    foreign key (chat_id, session_id) references chats (id, session_id),
+    check (input ~ '\S' and octet_length(input) <= 1048576),
+    check (attempts between 0 and max_attempts),
+    check ((state in ('pending', 'running')) = (ended_at is null)),
+    check (state not in ('failed', 'cancelled', 'interrupted') or reason is not null),
+    check (state <> 'running' or (epoch is not null and node_id is not null and claimed_at is not null))
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.05);
+create index tasks_head on tasks (session_id, position) where state = 'pending';
+create index tasks_priority on tasks (session_id, priority desc) where state = 'pending';
+create index tasks_due on tasks (session_id, run_at) where state = 'pending' and run_at is not null;
+create unique index tasks_one_running on tasks (session_id) where state = 'running';
+create unique index tasks_idempotency on tasks (project_id, idempotency_key) where idempotency_key is not null;
+create index tasks_by_session on tasks (session_id, id);
+create index tasks_by_retry on tasks (retry_of) where retry_of is not null;
+alter table session_queue set (autovacuum_vacuum_scale_factor = 0.01);
+
+create table messages (
+    id         uuid primary key default gen_random_uuid(),
+    ordinal    bigint generated always as identity,
+    session_id uuid not null references sessions on delete cascade,
+    chat_id    uuid not null references chats on delete cascade,
+    task_id    bigint not null references tasks on delete cascade,
+    role       text not null check (role in ('user', 'assistant')),
+    state      text not null check (state in ('streaming', 'complete', 'failed', 'cancelled', 'interrupted')),
+    text       text not null default '',
+    reasoning  text not null default '',
+    tool_calls jsonb not null default '[]',
+    created_at timestamptz not null default clock_timestamp(),
+    ended_at   timestamptz,
+    unique (task_id, role),
+    check ((state = 'streaming') = (ended_at is null))
+) with (fillfactor = 80);
+create index messages_by_session on messages (session_id, ordinal);
+
+-- What a turn produced so far, in batches, so that it survives its node.
+create table frames (
+    task_id bigint not null references tasks on delete cascade,
+    epoch   bigint not null,
+    seq     bigint not null check (seq > 0),
+    payload jsonb not null,
+    primary key (task_id, epoch, seq)
+);
+
+create table agent_sessions (
+    session_id       uuid not null references sessions on delete cascade,
+    agent            text not null,
+    execution_path   text not null check (execution_path in ('native', 'opencode', 'acp', 'pty')),
+    agent_session_id text,
+    config_hash      text,
+    status           text not null check (status in ('active', 'stopped', 'lost')),
+    updated_at       timestamptz not null default now(),
+    primary key (session_id, agent)
+);
+
+-- ── worktrees, changes, decisions ───────────────────────────────────────────────────────────────────
+
+create table session_worktrees (
+    session_id         uuid primary key references sessions,
+    project_id         uuid not null references projects,
+    host_id            uuid not null references hosts,
+    repository         text not null,
+    path               text not null,
+    base_commit        text not null check (base_commit ~ '^([0-9a-f]{40}|[0-9a-f]{64})$'),
+    base_branch        text,
+    base_version       int not null default 1 check (base_version > 0),
+    last_snapshot      text,
+    snapshots          int not null default 0,
+    copied             bytea[] not null default '{}',
+    discard_decision   uuid,
+    unsnapshotted_task bigint references tasks,
+    created_at         timestamptz not null default now(),
+    removed_at         timestamptz
+);
+create index session_worktrees_unfinished on session_worktrees (host_id)
+    where unsnapshotted_task is not null or discard_decision is not null;
+
+create table pending_changes (
+    id              uuid primary key default gen_random_uuid(),
+    session_id      uuid not null references sessions,
+    project_id      uuid not null references projects,
+    task_id         bigint not null references tasks,
+    agent           text not null,
+    title           text not null,
+    state           text not null default 'pending'
+        check (state in ('pending', 'applying', 'conflicted', 'approved', 'rejected', 'superseded')),
+    turn_outcome    text not null check (turn_outcome in ('completed', 'failed', 'cancelled', 'interrupted')),
+    base_commit     text not null,
+    base_tree       text not null,
+    base_version    int not null,
+    snapshot_commit text not null,
+    snapshot_tree   text not null,
+    fingerprint     text not null
+        check (fingerprint = encode(sha256(convert_to(base_tree || ':' || snapshot_tree, 'UTF8')), 'hex')),
+    file_count      int not null,
+    additions       int not null,
+    deletions       int not null,
+    diff            bytea not null,
+    warnings        text[] not null default '{}',
+    conflicts       jsonb not null default '[]',
+    superseded_by   uuid references pending_changes deferrable initially deferred,
+    created_at      timestamptz not null default clock_timestamp(),
+    decided_at      timestamptz,
+    check ((state = 'superseded') or superseded_by is null)
+);
+create unique index pending_changes_one_open on pending_changes (session_id) where state in ('pending', 'applying', 'conflicted');
+create index pending_changes_by_session on pending_changes (session_id, created_at desc);
+create index pending_changes_by_state on pending_changes (state, created_at desc, id);
+
+create table change_files (
+    change_id uuid not null references pending_changes on delete cascade,
+    ordinal   int not null,
+    path      bytea not null,
+    display   text not null,
+    old_path  bytea,
+    operation text not null check (operation in ('added', 'deleted', 'modified', 'renamed', 'copied', 'type_changed')),
+    additions int,
+    deletions int,
+    old_mode  text not null,
+    new_mode  text not null,
+    primary key (change_id, ordinal)
+);
+
+create table decisions (
+    id          uuid primary key default gen_random_uuid(),
+    change_id   uuid not null references pending_changes,
+    session_id  uuid not null references sessions,
+    project_id  uuid not null references projects,
+    kind        text not null check (kind in ('approve', 'reject')),
+    fingerprint text not null,
+    target      text check (target in ('checkout', 'branch')),
+    branch      text,
+    commit      boolean not null default false,
+    work        text check (work in ('keep', 'discard')),
+    actor       text not null,
+    reason      text,
+    state       text not null default 'queued' check (state in ('queued', 'running', 'done', 'failed')),
+    outcome     text,
+    error       text,
+    facts       jsonb not null default '{}',
+    plan        jsonb,
+    node_id     uuid,
+    epoch       bigint,
+    told_task   bigint references tasks,
+    created_at  timestamptz not null default clock_timestamp(),
+    started_at  timestamptz,
+    ended_at    timestamptz,
+    check ((kind = 'approve') = (target is not null)),
+    check ((kind = 'reject') = (work is not null)),
+    check (branch is null or target = 'branch'),
+    check (not commit or target = 'checkout'),
+    check ((state in ('done', 'failed')) = (ended_at is not null)),
+    check (state <> 'running' or (node_id is not null and epoch is not null))
+);
+create index decisions_queued on decisions (created_at) where state = 'queued';
+create unique index decisions_one_per_change on decisions (change_id) where state in ('queued', 'running');
+create unique index decisions_one_per_project on decisions (project_id) where state = 'running';
+create index decisions_untold on decisions (session_id) where kind = 'reject' and told_task is null;
+
+-- What coder last wrote into a checkout: content that is ours is never "dirty". A null blob: deleted.
+create table checkout_files (
+    project_id uuid not null references projects on delete cascade,
+    path       bytea not null,
+    blob       text,
+    mode       text not null,
+    primary key (project_id, path)
+);
+
+-- ── sentences ───────────────────────────────────────────────────────────────────────────────────────
+
+-- Raise a sentence with one of coder's own SQLSTATEs: CD404 not found, CD409 wrong state, CD410 stale,
+-- CD411 superseded, CD412 idempotency key taken, CD422 not acceptable.
+create function coder.refuse(p_sqlstate text, p_sentence text, p_detail text default null) returns void
+language plpgsql as $$
+begin
+    if p_detail is null then
+        raise exception using errcode = p_sqlstate, message = p_sentence;
+    end if;
+    raise exception using errcode = p_sqlstate, message = p_sentence, detail = p_detail;
+end $$;
+
+-- Bytes as text for people: UTF-8 where it is, Latin-1 otherwise.
+create function coder.as_text(p_bytes bytea) returns text language plpgsql immutable as $$
+begin
+    return convert_from(p_bytes, 'UTF8');
+exception when character_not_in_repertoire or untranslatable_character then
+    return convert_from(p_bytes, 'LATIN1');
+end $$;
+
+create view changes as
+    select id, session_id, project_id, task_id, agent, title, state, turn_outcome, fingerprint, file_count, additions,
+           deletions, coder.as_text(diff) as diff, warnings, conflicts, superseded_by, created_at, decided_at
+    from pending_changes;
+
+-- ── placing a session: the one place that decides between idle, scheduled, ready and held ──────────────
+
+-- For sessions whose `session_queue` rows the caller has LOCKED IN AN EARLIER STATEMENT: this function's
+-- statements take a new snapshot, so a producer that committed meanwhile is seen, and one that has not
+-- will find the row it wants after us. `p_ring` wakes the nodes when a session became ready; a node that
+-- has just ended a turn does not ring, since the slot it freed is the one that session needs.
+create function coder.place(p_sessions uuid[], p_ring boolean default true) returns void
+language plpgsql set coder.actor = 'node' as $$
+declare
+    woken int;
+begin
+    with placed as (
+        update session_queue q
+        set state = case when h.task_id is not null then 'held' when v.id is not null then 'ready'
+                         when d.run_at is not null then 'scheduled' else 'idle' end,
+            held_by = h.task_id,
+            priority = coalesce(p.priority, 0),
+            ready_at = case when v.id is null and d.run_at is not null then d.run_at
+                            when q.state = 'ready' then q.ready_at else clock_timestamp() end,
+            owner = null, epoch = null, running_task = null
+        from unnest(p_sessions) as s(id)
+        join sessions on sessions.id = s.id
+        join session_queue was on was.session_id = s.id
+        left join lateral (
+            select t.id as task_id from tasks t
+            where t.id = coalesce(was.held_by, was.running_task)
+              and (t.state = 'interrupted' or (t.state = 'failed' and sessions.on_failure = 'hold'))
+              and sessions.status <> 'closed'
+              and not exists (select from tasks r where r.retry_of = t.id)
+        ) h on true
+        left join lateral (
+            select t.id from tasks t
+            where t.session_id = s.id and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
+            order by t.position limit 1
+        ) v on true
+        left join lateral (
+            select t.priority from tasks t
+            where t.session_id = s.id and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
+              and v.id is not null
+            order by t.priority desc limit 1
+        ) p on true
+        left join lateral (
+            select t.run_at from tasks t
+            where t.session_id = s.id and t.state = 'pending' and t.run_at is not null and v.id is null
+            order by t.run_at limit 1
+        ) d on true
+        where q.session_id = s.id
+        returning q.session_id, q.state, v.id is not null or d.run_at is not null as waiting
+    ), shown as (
+        update sessions
+        set status = case when placed.waiting then 'active' else 'idle' end, last_activity_at = clock_timestamp()
+        from placed
+        where sessions.id = placed.session_id and sessions.status <> 'closed'
+    )
+    select count(*) into woken from placed where state = 'ready';
+    if woken > 0 and p_ring then
+        perform pg_notify('tasks_new', '');
+    end if;
+end $$;
+
+-- Place a session again after something about its pending tasks changed, unless somebody is at it
+-- (then that somebody, the next claim or the sweep places it).
+create function coder.settle(p_session uuid) returns void language plpgsql as $$
+begin
+    perform from session_queue where session_id = p_session and state <> 'running' for update skip locked;
+    if found then
+        perform coder.place(array[p_session]);
+    end if;
+end $$;
+
+-- ── the door: what happens when somebody inserts or updates a task ─────────────────────────────────────
+
+create function coder.task_before_insert() returns trigger language plpgsql as $$
+begin
+    if current_setting('coder.actor', true) is distinct from 'node' then
+        if new.state <> 'pending' or new.epoch is not null or new.node_id is not null or new.attempts <> 0
+           or new.ended_at is not null or new.first_event_at is not null then
+            perform coder.refuse('CD422', format(
+                'A task is inserted as pending (here: state %L); leave state, attempts, epoch and the times out.', new.state));
+        end if;
+        new.opens_session := new.session_id is null;
+        new.position := new.id;
+        if new.input is null or new.input !~ '\S' then
+            perform coder.refuse('CD422', 'A task needs an input that says what to do; this one is empty.');
+        elsif octet_length(new.input) > 1048576 then
+            perform coder.refuse('CD422', format(
+                'The input of a task may have 1048576 bytes; this one has %s: put the material into a file of the project and name it.',
+                octet_length(new.input)));
+        end if;
+    end if;
+    -- Only the id: a session made here would be seen by no other row of the statement, and a row-level
+    -- AFTER trigger would come too late for the foreign key of a multi-row insert.
+    if new.session_id is null then
+        new.session_id := gen_random_uuid();
+    end if;
+    new.position := coalesce(new.position, new.id);
+    new.agent := nullif(btrim(new.agent), '');
+    new.model := nullif(btrim(new.model), '');
+    new.workspace_id := nullif(btrim(new.workspace_id), '');
+    return new;
+end $$;
+create trigger tasks_before_insert before insert on tasks for each row execute function coder.task_before_insert();
+
+create function coder.task_after_insert() returns trigger language plpgsql set coder.actor = 'node' as $$
+declare
+    bad record;
+    woken int;
+begin
+    select n.project_id into bad from new_tasks n left join projects p on p.id = n.project_id where p.id is null limit 1;
+    if found then
+        perform coder.refuse('CD404', format(
+            'There is no project %s; `select id, name from projects` lists those that exist.', coalesce(bad.project_id::text, '(null)')));
+    end if;
+    select n.workspace_id into bad from new_tasks n
+        where n.workspace_id is not null and n.workspace_id !~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$' limit 1;
+    if found then
+        perform coder.refuse('CD422', format(
+            'A workspace is named by 1 to 40 of a-z, 0-9 and "-" (not at the ends); %L is not.', bad.workspace_id));
+    end if;
+    insert into workspaces (id, title)
+        select distinct workspace_id, workspace_id from new_tasks where workspace_id is not null order by 1
+        on conflict do nothing;
+    insert into sessions (id, project_id, workspace_id, title, status)
+        select session_id, project_id, coalesce(workspace_id, 'default'), left(regexp_replace(input, '\s+', ' ', 'g'), 80), 'active'
+        from new_tasks where opens_session order by session_id;
+    insert into chats (session_id) select session_id from new_tasks where opens_session;
+
+    with per as (
+        select n.session_id, max(n.priority) filter (where v.visible) as priority, bool_or(v.visible) as visible, min(n.run_at) as due,
+               row_number() over (order by min(n.id)) as ordinal
+        from new_tasks n, lateral (select n.run_at is null or n.run_at <= clock_timestamp() as visible) v
+        group by n.session_id
+    ), upserted as (
+        insert into session_queue as q (session_id, host_id, state, priority, ready_at)
+        select per.session_id, coalesce(w.host_id, p.host_id), case when per.visible then 'ready' else 'scheduled' end,
+               coalesce(per.priority, 0), case when per.visible then statement_timestamp() + per.ordinal * interval '1 microsecond' else per.due end
+        from per
+        join sessions s on s.id = per.session_id
+        join projects p on p.id = s.project_id
+        left join session_worktrees w on w.session_id = s.id
+        order by per.session_id  -- so that two producers never wait for each other
+        on conflict (session_id) do update
+        set state = case when excluded.state = 'ready' or q.state = 'ready' then 'ready' else 'scheduled' end,
+            priority = case when q.state = 'ready' then greatest(q.priority, excluded.priority) else excluded.priority end,
+            ready_at = case when q.state = 'ready' then q.ready_at
+                            when q.state = 'scheduled' and excluded.state = 'scheduled' then least(q.ready_at, excluded.ready_at)
+                            else excluded.ready_at end
+        where q.state in ('idle', 'scheduled')
+           or (q.state = 'ready' and excluded.state = 'ready' and excluded.priority > q.priority)
+        returning q.state
+    )
+    select count(*) into woken from upserted where state = 'ready';
+
+    -- The queue rows are locked now, and closing takes them first: what we read of the sessions holds.
+    select n.session_id, n.project_id, s.id as known, s.project_id as project, s.status into bad
+        from new_tasks n left join sessions s on s.id = n.session_id
+        where not n.opens_session and (s.id is null or s.project_id <> n.project_id or s.status = 'closed') limit 1;
+    if found then
+        perform coder.refuse(case when bad.known is null then 'CD404' when bad.status = 'closed' then 'CD409' else 'CD422' end, case
+            when bad.known is null then format('There is no session %s; leave session_id out to open a new one.', bad.session_id)
+            when bad.status = 'closed' and bad.project = bad.project_id then
+                format('Session %s is closed; reopen it with coder.reopen_session(%L), or leave session_id out.', bad.session_id, bad.session_id)
+            else format('Session %s belongs to project %s, not to %s.', bad.session_id, bad.project, bad.project_id) end);
+    end if;
+    update sessions set status = 'active', last_activity_at = clock_timestamp()
+        from (select distinct session_id from new_tasks where not opens_session order by 1) n where sessions.id = n.session_id;
+    if woken > 0 then
+        perform pg_notify('tasks_new', '');
+    end if;
+    return null;
+end $$;
+create trigger tasks_after_insert after insert on tasks referencing new table as new_tasks
+    for each statement execute function coder.task_after_insert();
+
+-- Users may ask for the end of a task and edit one that waits; the rest of the row is coder's.
+create function coder.task_before_update() returns trigger language plpgsql as $$
+begin
+    if new.state is distinct from old.state then
+        perform coder.refuse('CD422', format(
+            'The state of task %s is set by coder alone; to stop it set cancel_requested_at, or call coder.cancel(%s).', old.id, old.id));
+    end if;
+    if (new.id, new.project_id, new.session_id, new.attempts, new.epoch, new.node_id, new.claimed_at, new.first_event_at, new.ended_at,
+        new.reason, new.output_summary, new.cost_tokens, new.execution_path)
+       is distinct from
+       (old.id, old.project_id, old.session_id, old.attempts, old.epoch, old.node_id, old.claimed_at, old.first_event_at, old.ended_at,
+        old.reason, old.output_summary, old.cost_tokens, old.execution_path)
+    then
+        perform coder.refuse('CD422', format('These columns of task %s are written by coder alone; insert a new task instead.', old.id));
+    end if;
+    if old.state <> 'pending' and (new.input, new.agent, new.model, new.priority, new.run_at, new.position)
+       is distinct from (old.input, old.agent, old.model, old.priority, old.run_at, old.position) then
+        perform coder.refuse('CD409', format('Task %s is %s, so it can no longer be edited; insert a new task.', old.id, old.state));
+    end if;
+    if new.cancel_requested_at is not null and old.cancel_requested_at is null then
+        if old.state = 'pending' then
+            new.state := 'cancelled';
+            new.reason := 'user';
+            new.ended_at := clock_timestamp();
+        elsif old.state <> 'running' then
+            new.cancel_requested_at := null;
+        end if;
+    end if;
+    return new;
+end $$;
+create trigger tasks_before_update before update on tasks for each row
+    when (current_setting('coder.actor', true) is distinct from 'node') execute function coder.task_before_update();
+
+create function coder.task_after_update() returns trigger language plpgsql as $$
+begin
+    if new.state = 'running' then
+        perform pg_notify('tasks_cancel', '');
+    else
+        perform coder.settle(new.session_id);
+    end if;
+    return null;
+end $$;
+create trigger tasks_after_update after update on tasks for each row
+    when (current_setting('coder.actor', true) is distinct from 'node'
+          and (old.cancel_requested_at is distinct from new.cancel_requested_at
+               or old.priority <> new.priority or old.run_at is distinct from new.run_at or old.position <> new.position))
+    execute function coder.task_after_update();
+
+create function coder.task_before_delete() returns trigger language plpgsql as $$
+begin
+    if old.state in ('pending', 'running') then
+        perform coder.refuse('CD409', format('Task %s is %s; cancel it with coder.cancel(%s) instead of deleting it.', old.id, old.state, old.id));
+    end if;
+    return old;
+end $$;
+create trigger tasks_before_delete before delete on tasks for each row execute function coder.task_before_delete();
+
+-- ── the door: functions for people ──────────────────────────────────────────────────────────────────
+
+create function coder.project_id(p_project text) returns uuid language plpgsql stable as $$
+declare
+    found_id uuid;
+begin
+    select id into found_id from projects where name = p_project or id::text = lower(p_project);
+    if found_id is null then
+        perform coder.refuse('CD404', format('There is no project %s; `select id, name from projects` lists those that exist.', p_project));
+    end if;
+    return found_id;
+end $$;
+
+-- Queue a task. With an idempotency key: the same request again answers the first task's id, another request is refused.
+create function coder.enqueue(
+    p_project text, p_input text, p_session_id uuid default null, p_chat_id uuid default null, p_workspace_id text default null,
+    p_agent text default null, p_model text default null, p_mode_id text default null, p_thinking_option_id text default null,
+    p_priority smallint default 0, p_run_at timestamptz default null, p_idempotency_key text default null,
+    p_max_attempts smallint default 3, p_timeout interval default null, p_labels text[] default '{}'
+) returns bigint language plpgsql as $$
+declare
+    project uuid := coder.project_id(p_project);
+    task bigint;
+    old tasks;
+begin
+    insert into tasks (project_id, input, session_id, chat_id, workspace_id, agent, model, mode_id, thinking_option_id, priority, run_at,
+                       idempotency_key, max_attempts, timeout, labels)
+        values (project, p_input, p_session_id, p_chat_id, p_workspace_id, p_agent, p_model, p_mode_id, p_thinking_option_id,
+                coalesce(p_priority, 0::smallint), p_run_at, p_idempotency_key, coalesce(p_max_attempts, 3::smallint), p_timeout,
+                coalesce(p_labels, '{}'))
+        on conflict (project_id, idempotency_key) where idempotency_key is not null do nothing
+        returning id into task;
+    if task is not null then
+        return task;
+    end if;
+    select * into old from tasks where project_id = project and idempotency_key = p_idempotency_key;
+    if (old.input, old.opens_session, old.chat_id, old.workspace_id, old.agent, old.model, old.mode_id, old.thinking_option_id,
+        old.priority, old.run_at, old.max_attempts, old.timeout, old.labels)
+       is distinct from
+       (p_input, p_session_id is null, p_chat_id, nullif(btrim(p_workspace_id), ''), nullif(btrim(p_agent), ''), nullif(btrim(p_model), ''),
+        p_mode_id, p_thinking_option_id, coalesce(p_priority, 0::smallint), p_run_at, coalesce(p_max_attempts, 3::smallint), p_timeout,
+        coalesce(p_labels, '{}'))
+       or (p_session_id is not null and p_session_id <> old.session_id) then
+        perform coder.refuse('CD412', format(
+            'The idempotency key %L already belongs to task %s of this project, which asked for something else; use another key.',
+            p_idempotency_key, old.id));
+    end if;
+    return old.id;
+end $$;
+
+create function coder.task(p_task bigint) returns tasks language plpgsql stable as $$
+declare
+    t tasks;
+begin
+    select * into t from tasks where id = p_task;
+    if not found then
+        perform coder.refuse('CD404', format('There is no task %s; `select id, state from tasks` lists those that exist.', p_task));
+    end if;
+    return t;
+end $$;
+
+-- Ask for the end of a task; answers its state. One that waits is cancelled at once, one that runs is stopped.
+create function coder.cancel(p_task bigint) returns text language plpgsql as $$
+declare
+    t tasks := coder.task(p_task);
+begin
+    if t.state in ('completed', 'failed', 'cancelled', 'interrupted') then
+        perform coder.refuse('CD409', format('Task %s has already ended (%s); there is nothing to cancel.', t.id, t.state));
+    end if;
+    update tasks set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) where id = p_task returning * into t;
+    return t.state;
+end $$;
+
+-- Put a task back to the head of its session, as a new task that names the old one.
+create function coder.again(p_task bigint, p_input text) returns bigint language plpgsql set coder.actor = 'node' as $$
+declare
+    t tasks := coder.task(p_task);
+    again bigint;
+begin
+    perform from session_queue where session_id = t.session_id for update;
+    select * into t from tasks where id = p_task for update;
+    if t.state not in ('interrupted', 'failed', 'cancelled') then
+        perform coder.refuse('CD409', format(
+            'Task %s is %s; only an interrupted, failed or cancelled task can be run again.', t.id, t.state));
+    end if;
+    select id into again from tasks where retry_of = p_task and state in ('pending', 'running');
+    if found then
+        perform coder.refuse('CD409', format('Task %s is already being run again, as task %s.', p_task, again));
+    end if;
+    insert into tasks (project_id, session_id, chat_id, workspace_id, input, agent, model, mode_id, thinking_option_id, priority,
+                       max_attempts, timeout, labels, retry_of, position)
+        values (t.project_id, t.session_id, t.chat_id, t.workspace_id, p_input, t.agent, t.model, t.mode_id, t.thinking_option_id,
+                t.priority, t.max_attempts, t.timeout, t.labels, t.id,
+                (select min(position) - 1 from tasks where session_id = t.session_id and state = 'pending'))
+        returning id into again;
+    perform coder.settle(t.session_id);
+    return again;
+end $$;
+
+create function coder.retry(p_task bigint) returns bigint language sql as $$
+    select coder.again(p_task, (coder.task(p_task)).input);
+$$;
+
+create function coder.resume(p_task bigint) returns bigint language plpgsql as $$
+declare
+    t tasks := coder.task(p_task);
+begin
+    if t.state <> 'interrupted' then
+        perform coder.refuse('CD409', format('Task %s is %s; only an interrupted task can be resumed, see coder.retry.', t.id, t.state));
+    end if;
+    return coder.again(p_task, left(format(
+        E'You were interrupted while working on the task below. The worktree still holds what you had done; look at it, then continue and finish.\n\n%s',
+        t.input), 1048576 / 4));
+end $$;
+
+-- Let a session go on without the task that holds it.
+create function coder.dismiss(p_task bigint) returns text language plpgsql set coder.actor = 'node' as $$
+declare
+    t tasks := coder.task(p_task);
+begin
+    perform from session_queue where session_id = t.session_id for update;
+    update tasks set state = 'cancelled', reason = 'dismissed' where id = p_task and state in ('interrupted', 'failed');
+    if not found then
+        perform coder.refuse('CD409', format('Task %s is %s; only an interrupted or failed task can be dismissed.', t.id, t.state));
+    end if;
+    perform from session_queue where session_id = t.session_id and held_by = p_task;
+    if found then
+        perform coder.place(array[t.session_id]);
+    end if;
+    return 'cancelled';
+end $$;
+
+-- Close a session: what waits is cancelled, what runs is stopped, what holds it is let go.
+create function coder.close_session(p_session uuid) returns void language plpgsql set coder.actor = 'node' as $$
+declare
+    s sessions;
+begin
+    perform from session_queue where session_id = p_session for update;
+    select * into s from sessions where id = p_session for update;
+    if not found then
+        perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
+    end if;
+    update tasks set state = 'cancelled', reason = 'session_closed', ended_at = clock_timestamp()
+        where session_id = p_session and (state = 'pending' or id = (select held_by from session_queue where session_id = p_session));
+    update tasks set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) where session_id = p_session and state = 'running';
+    if found then
+        perform pg_notify('tasks_cancel', '');
+    end if;
+    update sessions set status = 'closed', closed_at = coalesce(closed_at, clock_timestamp()) where id = p_session;
+    update session_queue set state = 'idle', held_by = null where session_id = p_session and state <> 'running';
+end $$;
+
+create function coder.reopen_session(p_session uuid) returns void language plpgsql as $$
+declare
+    busy boolean;
+begin
+    select state = 'running' into busy from session_queue where session_id = p_session for update;
+    if not found then
+        perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
+    end if;
+    update sessions set status = case when busy then 'active' else 'idle' end, closed_at = null, last_activity_at = clock_timestamp()
+        where id = p_session and status = 'closed';
+end $$;
+
+-- ── the door: deciding on a change ──────────────────────────────────────────────────────────────────
+
+-- Lock a change for a decision (worktree first, then the change) and check that it is the one that was shown.
+create function coder.change_to_decide(p_change uuid, p_fingerprint text) returns pending_changes language plpgsql as $$
+declare
+    c pending_changes;
+begin
+    select * into c from pending_changes where id = p_change;
+    if not found then
+        perform coder.refuse('CD404', format('There is no change %s; `select id, title from changes` lists those that exist.', p_change));
+    end if;
+    perform from session_worktrees where session_id = c.session_id for update;
+    select * into c from pending_changes where id = p_change for update;
+    if c.state = 'applying' then
+        perform coder.refuse('CD409', format('Change %s is being applied right now; wait for its decision.', c.id));
+    elsif c.state not in ('pending', 'conflicted') then
+        perform coder.refuse('CD411', format('Change %s is %s, so it can no longer be decided on.%s', c.id, c.state,
+            case when c.superseded_by is not null then format(' Change %s took its place.', c.superseded_by) else '' end),
+            c.superseded_by::text);
+    elsif c.fingerprint is distinct from p_fingerprint then
+        perform coder.refuse('CD410', format(
+            'Change %s is not what was shown: its fingerprint is %s; read it again and decide on that.', c.id, c.fingerprint), c.fingerprint);
+    end if;
+    perform from decisions where change_id = c.id and state in ('queued', 'running');
+    if found then
+        perform coder.refuse('CD409', format('Somebody has already decided on change %s; that decision is still being carried out.', c.id));
+    end if;
+    return c;
+end $$;
+
+-- Approve a change as it was shown; answers the decision, which a node that has the project carries out.
+create function coder.approve(
+    p_change uuid, p_fingerprint text, p_target text default 'checkout', p_branch text default null, p_commit boolean default false,
+    p_actor text default current_user, p_reason text default null
+) returns uuid language plpgsql as $$
+declare
+    c pending_changes := coder.change_to_decide(p_change, p_fingerprint);
+    decision uuid;
+begin
+    if p_target is null or p_target not in ('checkout', 'branch') then
+        perform coder.refuse('CD422', format('A change is approved into "checkout" or "branch", not into %L.', p_target));
+    elsif p_branch is not null and p_target <> 'branch' then
+        perform coder.refuse('CD422', 'A branch is only named with target "branch".');
+    elsif p_commit and p_target = 'branch' then
+        perform coder.refuse('CD422', 'Target "branch" always commits; leave commit out.');
+    end if;
+    insert into decisions (change_id, session_id, project_id, kind, fingerprint, target, branch, commit, actor, reason)
+        values (c.id, c.session_id, c.project_id, 'approve', p_fingerprint, p_target,
+                case when p_target = 'branch' then coalesce(nullif(btrim(p_branch), ''), 'coder/' || left(c.session_id::text, 8)) end,
+                coalesce(p_commit, false), p_actor, nullif(btrim(p_reason), ''))
+        returning id into decision;
+    perform pg_notify('decisions_new', '');
+    return decision;
+end $$;
+
+-- Reject a change as it was shown. `keep`: the work stays in the worktree, the next prompt carries the
+-- reason. `discard`: the worktree also goes back to the base before the next turn.
+create function coder.reject(
+    p_change uuid, p_fingerprint text, p_reason text default null, p_work text default 'keep', p_actor text default current_user
+) returns uuid language plpgsql as $$
+declare
+    c pending_changes := coder.change_to_decide(p_change, p_fingerprint);
+    decision uuid;
+begin
+    if p_work is null or p_work not in ('keep', 'discard') then
+        perform coder.refuse('CD422', format('What a rejected change leaves in the worktree is "keep" or "discard", not %L.', p_work));
+    end if;
+    insert into decisions (change_id, session_id, project_id, kind, fingerprint, work, actor, reason, state, outcome, started_at, ended_at)
+        values (c.id, c.session_id, c.project_id, 'reject', p_fingerprint, p_work, p_actor, nullif(btrim(p_reason), ''),
+                'done', 'rejected', clock_timestamp(), clock_timestamp())
+        returning id into decision;
+    update pending_changes set state = 'rejected', decided_at = clock_timestamp() where id = c.id;
+    if p_work = 'discard' then
+        update session_worktrees set discard_decision = decision where session_id = c.session_id;
+        perform pg_notify('decisions_new', '');
+    end if;
+    return decision;
+end $$;
+
+-- ── what nodes call ─────────────────────────────────────────────────────────────────────────────────
+
+-- Take up to `p_count` sessions that may run on this host, by priority and waiting time, and start the
+-- first visible task of each: task running with a new epoch, its two messages opened. One call, one
+-- transaction. Answers all that a turn needs.
+create function coder.claim(p_node uuid, p_host uuid, p_count int)
+returns table (
+    id bigint, epoch bigint, attempts smallint, max_attempts smallint, session_id uuid, chat_id uuid, message_id uuid, project jsonb,
+    input text, agent text, model text, mode_id text, thinking_option_id text, timeout interval, cwd text, remarks jsonb, model_history text,
+    worktree jsonb
+) language plpgsql set coder.actor = 'node' as $$
+#variable_conflict use_column
+declare
+    v_sessions uuid[];
+    v_tasks bigint[];
+    v_empty uuid[];
+begin
+    -- Two ordered scans (of sessions any host may take, and of this host's own), so that other hosts'
+    -- backlogs are never read; `peek` says how many to lock of each, so that nothing is locked in vain.
+    with peek as materialized (
+        select ours from (
+            (select false as ours, priority, ready_at from session_queue where state = 'ready' and host_id is null
+             order by priority desc, ready_at limit p_count)
+            union all
+            (select true, priority, ready_at from session_queue where state = 'ready' and host_id = p_host
+             order by priority desc, ready_at limit p_count)
+        ) both_kinds order by priority desc, ready_at limit p_count
+    ), free as materialized (
+        select session_id from session_queue where state = 'ready' and host_id is null
+        order by priority desc, ready_at limit (select count(*) from peek where not ours) for update skip locked
+    ), own as materialized (
+        select session_id from session_queue where state = 'ready' and host_id = p_host
+        order by priority desc, ready_at limit (select count(*) from peek where ours) for update skip locked
+    ), heads as (
+        select r.session_id, t.id
+        from (select session_id from free union all select session_id from own) r
+        left join lateral (
+            select t.id from tasks t
+            where t.session_id = r.session_id and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
+            order by t.position limit 1
+        ) t on true
+    )
+    select array_agg(h.session_id) filter (where h.id is not null), array_agg(h.id) filter (where h.id is not null),
+           array_agg(h.session_id) filter (where h.id is null)
+    into v_sessions, v_tasks, v_empty from heads h;
+
+    if v_empty is not null then
+        perform coder.place(v_empty);
+    end if;
+    if v_tasks is null then
+        return;
+    end if;
+
+    return query
+    with head as materialized (
+        -- A head somebody is editing right now is left for the next claim; its session stays ready.
+        select t.id from tasks t where t.id = any (v_tasks) and t.state = 'pending' for update skip locked
+    ), started as (
+        update tasks t
+        set state = 'running', epoch = nextval('epoch_seq'), node_id = p_node, attempts = t.attempts + 1,
+            claimed_at = clock_timestamp(), first_event_at = null
+        from head where t.id = head.id
+        returning t.*
+    ), taken as (
+        update session_queue q
+        set state = 'running', owner = p_node, epoch = s.epoch, running_task = s.id
+        from started s where q.session_id = s.session_id
+    ), talk as (
+        select s.id as task_id, coalesce(s.chat_id, c.id) as chat_id, c.id is null and s.chat_id is null as fresh, s.session_id, s.input
+        from started s
+        left join lateral (
+            select c.id from chats c where c.session_id = s.session_id and c.closed_at is null order by c.created_at desc limit 1
+        ) c on s.chat_id is null
+    ), fresh as (
+        insert into chats (session_id) select session_id from talk where fresh returning chats.id, chats.session_id
+    ), opened as (
+        insert into messages as m (session_id, chat_id, task_id, role, state, text, ended_at)
+        select t.session_id, coalesce(t.chat_id, f.id), t.task_id, r.role, r.state, case when r.role = 'user' then t.input else '' end, r.ended
+        from talk t left join fresh f on f.session_id = t.session_id,
+             (values (1, 'user', 'complete', clock_timestamp()), (2, 'assistant', 'streaming', null)) as r(n, role, state, ended)
+        order by t.task_id, r.n
+        on conflict (task_id, role) do update
+            set state = excluded.state, text = excluded.text, reasoning = '', tool_calls = '[]', ended_at = excluded.ended_at,
+                chat_id = excluded.chat_id
+        returning m.id, m.chat_id, m.task_id, m.role
+    )
+    select s.id, s.epoch, s.attempts, s.max_attempts, s.session_id, o.chat_id, o.id,
+           to_jsonb(p), s.input, s.agent, s.model, s.mode_id, s.thinking_option_id, s.timeout,
+           coalesce(v.cwd, k.default_cwd),
+           coalesce((select jsonb_agg(jsonb_build_object('id', d.id, 'task', c.task_id, 'reason', d.reason, 'work', d.work) order by d.created_at)
+                     from decisions d join pending_changes c on c.id = d.change_id
+                     where d.session_id = s.session_id and d.kind = 'reject' and d.told_task is null and d.state = 'done'), '[]'),
+           (select h.model_history::text from chats h where h.id = o.chat_id),
+           (select to_jsonb(w) from session_worktrees w where w.session_id = s.session_id)
+    from started s
+    join opened o on o.task_id = s.id and o.role = 'assistant'
+    join sessions v on v.id = s.session_id
+    join workspaces k on k.id = v.workspace_id
+    join projects p on p.id = s.project_id;
+end $$;
+
+-- The first event of these turns is about to be seen: from here on they never run again by themselves.
+-- Answers the tasks that are still the caller's.
+create function coder.mark_seen(p_tasks bigint[], p_epochs bigint[]) returns setof bigint
+language sql set coder.actor = 'node' as $$
+    update tasks t set first_event_at = coalesce(t.first_event_at, clock_timestamp())
+    from unnest(p_tasks, p_epochs) as e(id, epoch)
+    where t.id = e.id and t.epoch = e.epoch and t.state = 'running'
+    returning t.id;
+$$;
+
+-- Record where a session works and bind it to its host; false = fenced.
+create function coder.record_worktree(
+    p_task bigint, p_epoch bigint, p_host uuid, p_repository text, p_path text, p_base_commit text, p_base_branch text, p_copied bytea[]
+) returns boolean language plpgsql as $$
+declare
+    t tasks;
+begin
+    select * into t from tasks where id = p_task and epoch = p_epoch and state = 'running' for update;
+    if not found then
+        return false;
+    end if;
+    update session_queue set host_id = p_host where session_id = t.session_id and epoch = p_epoch;
+    insert into session_worktrees (session_id, project_id, host_id, repository, path, base_commit, base_branch, copied)
+        values (t.session_id, t.project_id, p_host, p_repository, p_path, p_base_commit, p_base_branch, p_copied)
+        on conflict (session_id) do update set
+            host_id = excluded.host_id, repository = excluded.repository, path = excluded.path, copied = excluded.copied, removed_at = null;
+    return true;
+end $$;
+
+-- Store a snapshot as the session's pending change, in the caller's transaction, the caller holding the
+-- session's worktree row: the open change is superseded, a new row is made unless there is nothing to
+-- approve or exactly this tree was just rejected.
+create function coder.store_change(p_session uuid, p_task bigint, p_outcome text, p_agent text, p_snapshot jsonb, p_diff bytea) returns uuid
+language plpgsql as $$
+declare
+    fresh uuid := gen_random_uuid();
+    same boolean;
+begin
+    update session_worktrees
+        set last_snapshot = p_snapshot ->> 'commit', snapshots = greatest(snapshots, (p_snapshot ->> 'number')::int), unsnapshotted_task = null
+        where session_id = p_session;
+    select c.state = 'rejected' and c.snapshot_tree = p_snapshot ->> 'tree' and c.base_tree = p_snapshot ->> 'base_tree' into same
+        from pending_changes c where c.session_id = p_session and c.state <> 'superseded' order by c.created_at desc limit 1;
+    if (p_snapshot ->> 'empty')::boolean or coalesce(same, false) then
+        fresh := null;
+    end if;
+    update pending_changes set state = 'superseded', superseded_by = fresh, decided_at = clock_timestamp()
+        where session_id = p_session and state in ('pending', 'conflicted');
+    if fresh is null then
+        return null;
+    end if;
+    insert into pending_changes (id, session_id, project_id, task_id, agent, title, turn_outcome, base_commit, base_tree, base_version,
+                                 snapshot_commit, snapshot_tree, fingerprint, file_count, additions, deletions, diff, warnings)
+        select fresh, p_session, t.project_id, t.id, p_agent, left(split_part(ltrim(t.input, E' \t\r\n'), E'\n', 1), 200), p_outcome,
+               p_snapshot ->> 'base_commit', p_snapshot ->> 'base_tree', (p_snapshot ->> 'base_version')::int, p_snapshot ->> 'commit',
+               p_snapshot ->> 'tree', p_snapshot ->> 'fingerprint', jsonb_array_length(p_snapshot -> 'files'),
+               coalesce((select sum((f ->> 'additions')::int) from jsonb_array_elements(p_snapshot -> 'files') f), 0),
+               coalesce((select sum((f ->> 'deletions')::int) from jsonb_array_elements(p_snapshot -> 'files') f), 0),
+               p_diff, array(select jsonb_array_elements_text(p_snapshot -> 'warnings'))
+        from tasks t where t.id = p_task;
+    insert into change_files (change_id, ordinal, path, display, old_path, operation, additions, deletions, old_mode, new_mode)
+        select fresh, f.ordinality, decode(f.value ->> 'path', 'hex'), f.value ->> 'display', decode(f.value ->> 'old_path', 'hex'),
+               f.value ->> 'operation', (f.value ->> 'additions')::int, (f.value ->> 'deletions')::int, f.value ->> 'old_mode',
+               f.value ->> 'new_mode'
+        from jsonb_array_elements(p_snapshot -> 'files') with ordinality f;
+    return fresh;
+end $$;
+
+-- Let sessions go on after their task ended. They must be running under the epoch that is named. Answers
+-- those it could not lock (a producer or a claimer holds them): the caller passes them in again.
+create function coder.advance(p_sessions uuid[], p_epochs bigint[]) returns table (session_id uuid, epoch bigint)
+language plpgsql set coder.actor = 'node' as $$
+#variable_conflict use_column
+declare
+    v_locked uuid[];
+begin
+    with mine as materialized (
+        select q.session_id from session_queue q join unnest(p_sessions, p_epochs) as e(session_id, epoch)
+            on q.session_id = e.session_id and q.epoch = e.epoch
+        where q.state = 'running' for update of q skip locked
+    ) select array_agg(mine.session_id) into v_locked from mine;
+    if v_locked is not null then
+        perform coder.place(v_locked, false);
+    end if;
+    return query
+        select q.session_id, q.epoch from session_queue q join unnest(p_sessions, p_epochs) as e(session_id, epoch)
+            on q.session_id = e.session_id and q.epoch = e.epoch
+        where q.state = 'running' and q.session_id <> all (coalesce(v_locked, '{}'));
+end $$;
+
+-- End a group of turns: one transaction, each ending fenced by its own epoch. Answers a verdict per task:
+--   ended     stored, with the id of its change where it made one
+--   fenced    no longer the caller's; nothing was stored
+--   moved     the worktree's base moved meanwhile; diff again and come back
+--   applying  the session's change is being applied right now; come back
+-- and `left` rows for sessions to pass to the next call.
+create function coder.finish(p_endings jsonb, p_diffs bytea[], p_left_sessions uuid[], p_left_epochs bigint[])
+returns table (verdict text, task_id bigint, change_id uuid, session_id uuid, epoch bigint)
+language plpgsql set coder.actor = 'node' as $$
+#variable_conflict use_column
+declare
+    v_ended bigint[];
+    v_wait bigint[] := '{}';
+    v_sessions uuid[] := p_left_sessions;
+    v_epochs bigint[] := p_left_epochs;
+    e record;
+    w session_worktrees;
+    v_change uuid;
+begin
+    for e in select (x ->> 'task_id')::bigint as task_id, (x ->> 'session_id')::uuid as session_id,
+                    (x -> 'snapshot' ->> 'base_version')::int as base_version
+             from jsonb_array_elements(p_endings) x where x -> 'snapshot' <> 'null' order by 2
+    loop
+        select * into w from session_worktrees where session_worktrees.session_id = e.session_id for update;
+        if w.base_version <> e.base_version then
+            v_wait := v_wait || e.task_id;
+            return query select 'moved', e.task_id, null::uuid, e.session_id, null::bigint;
+        elsif exists (select from pending_changes c where c.session_id = e.session_id and c.state = 'applying') then
+            v_wait := v_wait || e.task_id;
+            return query select 'applying', e.task_id, null::uuid, e.session_id, null::bigint;
+        end if;
+    end loop;
+
+    with e as materialized (
+        select * from jsonb_to_recordset(p_endings) as x(
+            task_id bigint, epoch bigint, session_id uuid, state text, reason text, error text, notices text[], output_summary text,
+            input_tokens bigint, cached_tokens bigint, output_tokens bigint, execution_path text, agent_used text, text text,
+            reasoning text, tool_calls jsonb, message_state text, remark_ids uuid[])
+        where x.task_id <> all (v_wait)
+    ), ended as (
+        update tasks t
+        set state = e.state, reason = e.reason, error = e.error, notices = coalesce(e.notices, '{}'), output_summary = e.output_summary,
+            input_tokens = coalesce(e.input_tokens, 0), cached_tokens = coalesce(e.cached_tokens, 0),
+            output_tokens = coalesce(e.output_tokens, 0),
+            cost_tokens = coalesce(e.input_tokens, 0) + coalesce(e.output_tokens, 0),
+            execution_path = e.execution_path, agent_used = e.agent_used,
+            ended_at = case when e.state <> 'pending' then clock_timestamp() end,
+            attempts = t.attempts - case when e.state = 'pending' then 1 else 0 end,
+            epoch = case when e.state <> 'pending' then t.epoch end,
+            node_id = case when e.state <> 'pending' then t.node_id end
+        from e where t.id = e.task_id and t.epoch = e.epoch and t.state = 'running'
+        returning t.id, t.session_id, e.epoch
+    ), said as (
+        update messages m
+        set state = e.message_state, text = e.text, reasoning = e.reasoning, tool_calls = e.tool_calls, ended_at = clock_timestamp()
+        from e join ended on ended.id = e.task_id
+        where m.task_id = e.task_id and m.role = 'assistant'
+    ), told as (
+        update decisions d set told_task = e.task_id
+        from e join ended on ended.id = e.task_id
+        where d.id = any (e.remark_ids) and e.state <> 'pending'
+    )
+    select array_agg(ended.id), v_sessions || coalesce(array_agg(ended.session_id), '{}'), v_epochs || coalesce(array_agg(ended.epoch), '{}')
+    into v_ended, v_sessions, v_epochs from ended;
+
+    for e in select x, x ->> 'model_history' as history, (x ->> 'chat_id')::uuid as chat_id, x -> 'snapshot' as snapshot,
+                    (x ->> 'task_id')::bigint as task_id, (x ->> 'session_id')::uuid as session_id, x ->> 'state' as state,
+                    x ->> 'agent_used' as agent, (x ->> 'diff')::int as diff, (x ->> 'context_tokens')::bigint as context_tokens,
+                    (x ->> 'unsnapshotted')::boolean as unsnapshotted
+             from jsonb_array_elements(p_endings) x where (x ->> 'task_id')::bigint <> all (v_wait)
+    loop
+        if e.task_id <> all (coalesce(v_ended, '{}')) then
+            return query select 'fenced', e.task_id, null::uuid, e.session_id, null::bigint;
+            continue;
+        end if;
+        if e.history is not null then
+            update chats set model_history = e.history::json, context_size = coalesce(e.context_tokens, context_size) where chats.id = e.chat_id;
+        end if;
+        v_change := null;
+        if e.snapshot <> 'null' then
+            v_change := coder.store_change(e.session_id, e.task_id, e.state, coalesce(e.agent, 'native'), e.snapshot, p_diffs[e.diff]);
+        elsif e.unsnapshotted then
+            update session_worktrees set unsnapshotted_task = e.task_id where session_worktrees.session_id = e.session_id;
+        end if;
+        return query select 'ended', e.task_id, v_change, e.session_id, null::bigint;
+    end loop;
+
+    return query select 'left', null::bigint, null::uuid, l.session_id, l.epoch from coder.advance(v_sessions, v_epochs) l;
+end $$;
+
+-- Renew a node's lease; answers when it ends, nothing when the node was reaped.
+create function coder.beat(p_node uuid, p_lease interval) returns timestamptz language sql as $$
+    update nodes set lease_until = clock_timestamp() + p_lease where id = p_node returning lease_until;
+$$;
+
+-- Recover the work of dead nodes. A task nobody saw anything of goes back to its place, or fails when its
+-- attempts are used up; one that was seen is interrupted and holds its session for a person.
+create function coder.reap() returns table (task_id bigint, state text, session_id uuid)
+language plpgsql set coder.actor = 'node' as $$
+#variable_conflict use_column
+declare
+    q record;
+    t tasks;
+    v_reason text;
+    v_state text;
+    v_sessions uuid[] := '{}';
+    v_crashed uuid[];
+begin
+    with dead as (
+        delete from nodes where id in (select n.id from nodes n where n.lease_until < clock_timestamp() for update skip locked)
+        returning id, crashed
+    ) select array_agg(id) into v_crashed from dead where crashed;
+    for q in
+        select s.session_id, s.running_task, s.epoch from session_queue s
+        where s.state = 'running' and not exists (select from nodes n where n.id = s.owner) for update of s skip locked
+    loop
+        v_sessions := v_sessions || q.session_id;
+        select * into t from tasks where id = q.running_task and epoch = q.epoch and state = 'running' for update;
+        continue when not found;
+        v_reason := case when t.node_id = any (v_crashed) then 'crash' else 'lease_lost' end;
+        v_state := case when t.cancel_requested_at is not null then 'cancelled' when t.first_event_at is not null then 'interrupted'
+                        when t.attempts >= t.max_attempts then 'failed' else 'pending' end;
+        update tasks set state = v_state,
+                reason = case v_state when 'pending' then null when 'cancelled' then 'user' else v_reason end,
+                error = case v_state
+                    when 'failed' then format('The dispatcher died %s times while starting this task; look at its log, then retry.', t.attempts)
+                    when 'interrupted' then 'The dispatcher that ran this task died; resume, retry or dismiss it.' end,
+                ended_at = case when v_state <> 'pending' then clock_timestamp() end,
+                epoch = case when v_state <> 'pending' then t.epoch end, node_id = case when v_state <> 'pending' then t.node_id end
+            where id = t.id;
+        update messages set ended_at = clock_timestamp(), state = case v_state when 'cancelled' then 'cancelled' when 'failed' then 'failed' else 'interrupted' end
+            where messages.task_id = t.id and role = 'assistant' and messages.state = 'streaming';
+        update session_worktrees set unsnapshotted_task = t.id where session_worktrees.session_id = t.session_id and t.first_event_at is not null;
+        return query select t.id, v_state, t.session_id;
+    end loop;
+    if v_sessions <> '{}' then
+        perform coder.place(v_sessions);
+    end if;
+end $$;
+
+-- Heal and promote: sessions whose time has come, sessions whose task has ended without them, and (with
+-- `p_deep`) idle sessions in which something waits. Answers how many it placed.
+create function coder.sweep(p_deep boolean) returns int language plpgsql set coder.actor = 'node' as $$
+declare
+    v_sessions uuid[];
+begin
+    with due as materialized (
+        select session_id from session_queue where state = 'scheduled' and ready_at <= clock_timestamp()
+        order by ready_at limit 1000 for update skip locked
+    ), ended as materialized (
+        select q.session_id from session_queue q join tasks t on t.id = q.running_task
+        where q.state = 'running' and (t.state <> 'running' or t.epoch is distinct from q.epoch) for update of q skip locked
+    ), forgotten as materialized (
+        select q.session_id from session_queue q
+        where p_deep and q.state = 'idle' and exists (select from tasks t where t.session_id = q.session_id and t.state = 'pending')
+        limit 1000 for update of q skip locked
+    )
+    select array_agg(session_id) into v_sessions
+    from (select session_id from due union select session_id from ended union select session_id from forgotten) s;
+    if v_sessions is null then
+        return 0;
+    end if;
+    perform coder.place(v_sessions);
+    return cardinality(v_sessions);
+end $$;
+
+-- Take the oldest decision whose project is on this host and has none running, or one whose node died in
+-- the middle (then `plan` says what it was doing).
+create function coder.claim_decision(p_node uuid, p_host uuid)
+returns table (id uuid, epoch bigint, decision jsonb, change jsonb, worktree jsonb, paths text[], written jsonb)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+    d decisions;
+begin
+    select d0.* into d from decisions d0 join session_worktrees w on w.session_id = d0.session_id
+        where w.host_id = p_host
+          and ((d0.state = 'queued' and not exists (select from decisions r where r.project_id = d0.project_id and r.state = 'running'))
+               or (d0.state = 'running' and not exists (select from nodes n where n.id = d0.node_id)))
+        order by d0.state = 'queued', d0.created_at limit 1 for update of d0 skip locked;
+    if not found then
+        return;
+    end if;
+    begin
+        update decisions set state = 'running', node_id = p_node, epoch = nextval('epoch_seq'), started_at = coalesce(started_at, clock_timestamp())
+            where decisions.id = d.id returning * into d;
+    exception when unique_violation then
+        return;  -- another node has just begun with a decision of this project
+    end;
+    return query
+        select d.id, d.epoch, to_jsonb(d), to_jsonb(c) - 'diff', to_jsonb(w),
+               array(select encode(p.path, 'hex') from (
+                         select f.path from change_files f where f.change_id = c.id
+                         union select f.old_path from change_files f where f.change_id = c.id and f.operation = 'renamed') p order by 1),
+               coalesce((select jsonb_object_agg(encode(k.path, 'hex'), jsonb_build_array(k.blob, k.mode)) from checkout_files k
+                         where k.project_id = d.project_id
+                           and k.path in (select f.path from change_files f where f.change_id = c.id
+                                          union select f.old_path from change_files f where f.change_id = c.id)), '{}')
+        from pending_changes c, session_worktrees w where c.id = d.change_id and w.session_id = d.session_id;
+end $$;
+
+-- The plan is stored before anything is touched; from here on only `settle_decision` ends the decision.
+-- Answers `applying`, or why not: `fenced`, `stale`, or the state the change is in.
+create function coder.begin_applying(p_decision uuid, p_epoch bigint, p_plan jsonb) returns text language plpgsql as $$
+declare
+    d decisions;
+    c pending_changes;
+begin
+    select * into d from decisions where id = p_decision;
+    perform from session_worktrees where session_id = d.session_id for update;
+    select * into c from pending_changes where id = d.change_id for update;
+    select * into d from decisions where id = p_decision and epoch = p_epoch and state = 'running' for update;
+    if not found then
+        return 'fenced';
+    elsif c.state not in ('pending', 'conflicted', 'applying') then
+        return c.state;
+    elsif c.fingerprint <> d.fingerprint then
+        return 'stale';
+    end if;
+    update pending_changes set state = 'applying' where id = c.id;
+    update decisions set plan = p_plan where id = d.id;
+    return 'applying';
+end $$;
+
+-- End a decision. `p_state` is what the change becomes: approved (the base moves to the approved snapshot),
+-- conflicted, or pending again; null leaves it as it is. False = fenced.
+create function coder.settle_decision(
+    p_decision uuid, p_epoch bigint, p_outcome text, p_error text, p_facts jsonb, p_state text, p_conflicts jsonb, p_written jsonb
+) returns boolean language plpgsql as $$
+declare
+    d decisions;
+    c pending_changes;
+begin
+    select * into d from decisions where id = p_decision;
+    perform from session_worktrees where session_id = d.session_id for update;
+    select * into c from pending_changes where id = d.change_id for update;
+    update decisions set state = case when p_outcome = 'approved' then 'done' else 'failed' end, outcome = p_outcome, error = p_error,
+            facts = coalesce(p_facts, '{}'), plan = case when p_outcome = 'approved' then plan end, ended_at = clock_timestamp()
+        where id = p_decision and epoch = p_epoch and state = 'running';
+    if not found then
+        return false;
+    end if;
+    if p_state is not null and c.state in ('pending', 'applying', 'conflicted') then
+        update pending_changes set state = p_state, conflicts = coalesce(p_conflicts, '[]'),
+                decided_at = case when p_state = 'approved' then clock_timestamp() end
+            where id = c.id;
+    end if;
+    if p_state = 'approved' then
+        update session_worktrees set base_commit = c.snapshot_commit, base_version = base_version + 1 where session_id = d.session_id;
+    end if;
+    insert into checkout_files (project_id, path, blob, mode)
+        select d.project_id, decode(f ->> 'path', 'hex'), f ->> 'blob', f ->> 'mode' from jsonb_array_elements(coalesce(p_written, '[]')) f
+        on conflict (project_id, path) do update set blob = excluded.blob, mode = excluded.mode;
+    return true;
+end $$;
+
+-- Store the change of a turn whose node died before it could. Answers `stored`, or `moved`, `applying`, `gone`.
+create function coder.rescue_change(p_session uuid, p_task bigint, p_snapshot jsonb, p_diff bytea) returns text language plpgsql as $$
+declare
+    w session_worktrees;
+    t tasks;
+begin
+    select * into w from session_worktrees where session_id = p_session and unsnapshotted_task = p_task for update;
+    if not found then
+        return 'gone';
+    elsif w.base_version <> (p_snapshot ->> 'base_version')::int then
+        return 'moved';
+    elsif exists (select from pending_changes where session_id = p_session and state = 'applying') then
+        return 'applying';
+    end if;
+    select * into t from tasks where id = p_task;
+    perform coder.store_change(p_session, p_task, case when t.state in ('failed', 'cancelled') then t.state else 'interrupted' end,
+                               coalesce(t.agent_used, t.agent, 'native'), p_snapshot, p_diff);
+    return 'stored';
+end $$;
+
+-- The worktree went back to its base, as a rejection asked for.
+create function coder.discarded(p_session uuid, p_decision uuid) returns void language sql as $$
+    update session_worktrees set discard_decision = null where session_id = p_session and discard_decision = p_decision;
+$$;
+
+-- ── how things are shown ────────────────────────────────────────────────────────────────────────────
+
+-- A task as the API and the command line show it. `waiting_for` says why one that is pending does not run yet.
+create function coder.show_task(p_task bigint) returns table (
+    id bigint, project_id uuid, project text, session_id uuid, chat_id uuid, state text, waiting_for text, reason text, error text,
+    notices text[], input text, agent text, agent_used text, model text, mode_id text, thinking_option_id text, priority smallint,
+    run_at timestamptz, labels text[], idempotency_key text, attempts smallint, max_attempts smallint, timeout_seconds float8,
+    retry_of bigint, retried_by bigint, change_id uuid, output_summary text, cost_tokens bigint, input_tokens bigint, cached_tokens bigint,
+    output_tokens bigint, execution_path text, created_at timestamptz, claimed_at timestamptz, first_event_at timestamptz,
+    cancel_requested_at timestamptz, ended_at timestamptz
+) language sql stable rows 1 as $$
+    select t.id, t.project_id, p.name, t.session_id, t.chat_id, t.state,
+           case when t.state <> 'pending' then null
+                when t.run_at > clock_timestamp() then 'run_at'
+                when q.state = 'held' then 'decision'
+                when q.host_id is not null and not exists (select from nodes n where n.host_id = q.host_id and n.lease_until > clock_timestamp())
+                    then 'host'
+                when q.state = 'running' then 'session'
+                else 'dispatcher' end,
+           t.reason, t.error, t.notices, t.input, t.agent, t.agent_used, t.model, t.mode_id, t.thinking_option_id, t.priority,
+           t.run_at, t.labels, t.idempotency_key, t.attempts, t.max_attempts, extract(epoch from t.timeout)::float8,
+           t.retry_of, (select max(r.id) from tasks r where r.retry_of = t.id),
+           (select c.id from pending_changes c where c.session_id = t.session_id and c.task_id = t.id order by c.created_at desc limit 1),
+           t.output_summary, t.cost_tokens, t.input_tokens, t.cached_tokens, t.output_tokens, t.execution_path,
+           t.created_at, t.claimed_at, t.first_event_at, t.cancel_requested_at, t.ended_at
+    from tasks t join projects p on p.id = t.project_id left join session_queue q on q.session_id = t.session_id
+    where t.id = p_task;
+$$;
+
+create function coder.show_session(p_session uuid) returns table (
+    id uuid, project_id uuid, project text, workspace_id text, title text, status text, queue_state text, waiting_for_host boolean,
+    held_by bigint, on_failure text, cwd text, worktree text, host_id uuid, pending_tasks bigint, running_task bigint, open_change_id uuid,
+    context_size bigint, context_limit bigint, compacted_from uuid, created_at timestamptz, last_activity_at timestamptz, closed_at timestamptz
+) language sql stable rows 1 as $$
+    select s.id, s.project_id, p.name, s.workspace_id, s.title, s.status, q.state,
+           q.state in ('ready', 'scheduled') and q.host_id is not null
+               and not exists (select from nodes n where n.host_id = q.host_id and n.lease_until > clock_timestamp()),
+           q.held_by, s.on_failure, s.cwd, w.path, q.host_id,
+           (select count(*) from tasks t where t.session_id = s.id and t.state = 'pending'), q.running_task,
+           (select c.id from pending_changes c where c.session_id = s.id and c.state in ('pending', 'applying', 'conflicted')),
+           k.context_size, k.context_limit, s.compacted_from, s.created_at, s.last_activity_at, s.closed_at
+    from sessions s join projects p on p.id = s.project_id left join session_queue q on q.session_id = s.id
+         left join session_worktrees w on w.session_id = s.id and w.removed_at is null
+         left join lateral (select c.context_size, c.context_limit from chats c where c.session_id = s.id order by c.created_at desc limit 1) k on true
+    where s.id = p_session;
+$$;
+
+create function coder.show_decision(p_decision uuid) returns table (
+    id uuid, change_id uuid, session_id uuid, project_id uuid, kind text, target text, branch text, commit boolean, work text, actor text,
+    reason text, state text, outcome text, error text, facts jsonb, fingerprint text, change_state text, created_at timestamptz,
+    started_at timestamptz, ended_at timestamptz
+) language sql stable rows 1 as $$
+    select d.id, d.change_id, d.session_id, d.project_id, d.kind, d.target, d.branch, d.commit, d.work, d.actor, d.reason, d.state, d.outcome,
+           d.error, d.facts, d.fingerprint, c.state, d.created_at, d.started_at, d.ended_at
+    from decisions d join pending_changes c on c.id = d.change_id where d.id = p_decision;
+$$;
+
+create function coder.add_project(p_name text, p_path text, p_host uuid) returns projects language plpgsql as $$
+declare
+    p projects;
+begin
+    if p_name is null or p_name !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' then
+        perform coder.refuse('CD422', format('A project is named by 1 to 100 of A-Z, a-z, 0-9, ".", "_" and "-", starting with a letter or digit; %L is not.', p_name));
+    elsif p_path is null or p_path !~ '^/' then
+        perform coder.refuse('CD422', format('The path of a project is absolute; %L is not.', p_path));
+    end if;
+    insert into projects (name, path, host_id) values (p_name, p_path, p_host) on conflict (name) do nothing returning * into p;
+    if p.id is null then
+        perform coder.refuse('CD409', format('There is already a project %s; use it, or choose another name.', p_name));
+    end if;
+    return p;
+end $$;
