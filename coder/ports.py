@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from coder.change import Approval, Found, Plan, Snapshot, Worktree
@@ -158,3 +158,47 @@ class Worktrees(Protocol):
     async def remove(self, worktree: Worktree) -> None:
         """Save what is unsaved under a ref, then delete the worktree and git's record of it."""
         ...
+
+
+class Door(Protocol):
+    """What people ask and do, each a named statement of `postgres/door.sql` that answers JSON rows.
+
+    Errors arrive as the `CoderError` whose code the database raised (`NotFound`, `InvalidInput`, `Conflict`, `Stale`,
+    `Superseded`), or `Unavailable` when the database cannot be reached.
+    """
+
+    async def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]: ...
+
+    async def row(self, statement: str, **parameters: Any) -> dict[str, Any]:
+        """The only row; raises `NotFound` when there is none."""
+        ...
+
+    async def blob(self, statement: str, **parameters: Any) -> bytes:
+        """The only value of the only row, as bytes; raises `NotFound` when there is none."""
+        ...
+
+    async def settled(self, decision_id: UUID, seconds: float) -> dict[str, Any]:
+        """The decision once it is done or failed, or as it is when the time is over."""
+        ...
+
+
+class SyncDoor(Protocol):
+    """The same door for the command line, without an event loop."""
+
+    def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]: ...
+
+    def row(self, statement: str, **parameters: Any) -> dict[str, Any]: ...
+
+    def blob(self, statement: str, **parameters: Any) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `coder doctor`: what was looked at, whether it is well, what was found, and the cure."""
+
+    subject: str
+    ok: bool
+    found: str
+    cure: str = ""

@@ -117,7 +117,6 @@ class Task:
     thinking_option_id: str | None
     timeout: timedelta | None
     cwd: str
-    resumes: bool
     remarks: tuple[str, ...]
     remark_ids: tuple[UUID, ...]
     model_history: str | None
