@@ -975,19 +975,20 @@ end $$;
 
 -- Store a snapshot as the session's pending change, in the caller's transaction, the caller holding the
 -- session's worktree row: the open change is superseded, a new row is made unless there is nothing to
--- approve or exactly this tree was just rejected.
+-- approve, exactly this tree was just rejected, or a rejection wants all of the worktree's work discarded.
 create function coder.store_change(p_session uuid, p_task bigint, p_outcome text, p_agent text, p_snapshot jsonb, p_diff bytea) returns uuid
 language plpgsql as $$
 declare
     fresh uuid := gen_random_uuid();
     same boolean;
+    discard boolean;
 begin
     update session_worktrees
         set last_snapshot = p_snapshot ->> 'commit', snapshots = greatest(snapshots, (p_snapshot ->> 'number')::int), unsnapshotted_task = null
-        where session_id = p_session;
+        where session_id = p_session returning discard_decision is not null into discard;
     select c.state = 'rejected' and c.snapshot_tree = p_snapshot ->> 'tree' and c.base_tree = p_snapshot ->> 'base_tree' into same
         from pending_changes c where c.session_id = p_session and c.state <> 'superseded' order by c.created_at desc limit 1;
-    if (p_snapshot ->> 'empty')::boolean or coalesce(same, false) then
+    if (p_snapshot ->> 'empty')::boolean or coalesce(same, false) or discard then
         fresh := null;
     end if;
     update pending_changes set state = 'superseded', superseded_by = fresh, decided_at = clock_timestamp()
@@ -1075,13 +1076,17 @@ begin
         where x.task_id <> all (v_wait)
     ), ended as (
         update tasks t
-        set state = e.state, reason = e.reason, error = e.error, notices = coalesce(e.notices, '{}'), output_summary = e.output_summary,
+        set state = e.state,
+            reason = case when e.state = 'pending' then null
+                          when e.state = 'cancelled' and (select status from sessions where sessions.id = t.session_id) = 'closed'
+                          then 'session_closed' else e.reason end,
+            error = e.error, notices = coalesce(e.notices, '{}'), output_summary = e.output_summary,
             input_tokens = coalesce(e.input_tokens, 0), cached_tokens = coalesce(e.cached_tokens, 0),
             output_tokens = coalesce(e.output_tokens, 0),
             cost_tokens = coalesce(e.input_tokens, 0) + coalesce(e.output_tokens, 0),
             execution_path = e.execution_path, agent_used = e.agent_used,
             ended_at = case when e.state <> 'pending' then clock_timestamp() end,
-            attempts = t.attempts - case when e.state = 'pending' then 1 else 0 end,
+            attempts = t.attempts - case when e.state = 'pending' and e.reason = 'shutdown' then 1 else 0 end,  -- a drain gives it back
             epoch = case when e.state <> 'pending' then t.epoch end,
             node_id = case when e.state <> 'pending' then t.node_id end
         from e where t.id = e.task_id and t.epoch = e.epoch and t.state = 'running'
@@ -1312,7 +1317,7 @@ end $$;
 
 -- The worktree went back to its base, as a rejection asked for.
 create function coder.discarded(p_session uuid, p_decision uuid) returns void language sql as $$
-    update session_worktrees set discard_decision = null where session_id = p_session and discard_decision = p_decision;
+    update session_worktrees set discard_decision = null, last_snapshot = null where session_id = p_session and discard_decision = p_decision;
 $$;
 
 -- ── how things are shown ────────────────────────────────────────────────────────────────────────────

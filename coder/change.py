@@ -36,6 +36,8 @@ class Worktree:
         last_snapshot: newest snapshot commit, None before the first.
         snapshots: how many snapshots were taken; numbers the refs.
         copied: paths copied in from the checkout's ignored files, never part of a change.
+        unsnapshotted_task: task whose work is in the worktree but in no change, since its node died.
+        discard_decision: rejection that wants the worktree back at its base.
     """
 
     session_id: UUID
@@ -48,6 +50,8 @@ class Worktree:
     last_snapshot: str | None = None
     snapshots: int = 0
     copied: tuple[bytes, ...] = ()
+    unsnapshotted_task: int | None = None
+    discard_decision: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +191,17 @@ class Approval:
     commit: bool
     message: str
     written: dict[bytes, tuple[str | None, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A decision that this node carries out; `epoch` fences its writes, `plan` is what a dead node had begun."""
+
+    decision_id: UUID
+    epoch: int
+    project_id: UUID
+    change_id: UUID
+    change_state: ChangeState
+    fingerprint: str
+    approval: Approval
+    plan: Plan | None

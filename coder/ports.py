@@ -5,7 +5,7 @@ An adapter implements one of them; nothing else crosses between the worlds.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-from coder.change import Approval, Found, Plan, Snapshot, Worktree
+from coder.change import Approval, ChangeState, Claim, ConflictFile, Found, Plan, PlannedFile, Snapshot, Worktree
 from coder.events import AgentEvent
-from coder.task import ExecutionPath, Project
+from coder.task import Ending, ExecutionPath, Left, Project, Stored, Task
+from coder.transcript import Spill
 
 
 class Clock(Protocol):
@@ -158,6 +159,134 @@ class Worktrees(Protocol):
     async def remove(self, worktree: Worktree) -> None:
         """Save what is unsaved under a ref, then delete the worktree and git's record of it."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A task this node has to run, and its session's worktree as far as it is recorded."""
+
+    task: Task
+    worktree: Worktree | None
+
+
+class TaskStore(Protocol):
+    """The queue. Every call raises `Unavailable` when the database cannot be reached."""
+
+    async def register(self, node: UUID, host: UUID, lease: float) -> None: ...
+
+    async def claim(self, node: UUID, host: UUID, count: int) -> list[Claimed]: ...
+
+    async def mark_seen(self, tasks: list[Task]) -> set[int]:
+        """From here on these never run again by themselves; answers the ids that are still this node's."""
+        ...
+
+    async def record_worktree(self, task: Task, host: UUID, worktree: Worktree) -> bool:
+        """Bind the session to its worktree and host; False = fenced."""
+        ...
+
+    async def worktree_of(self, session_id: UUID) -> Worktree | None: ...
+
+    async def finish(self, endings: list[Ending], left: list[Left]) -> Stored: ...
+
+    async def cancelled(self, node: UUID) -> set[int]:
+        """Ids of this node's running tasks that somebody wants ended."""
+        ...
+
+    async def beat(self, node: UUID, lease: float) -> bool:
+        """Renew the lease, on a connection of its own; False = this node was reaped."""
+        ...
+
+    async def leave(self, node: UUID) -> None: ...
+
+    async def crashed(self, node: UUID, host: UUID) -> None:
+        """A node of this host whose process is known to be gone: its tasks may be recovered at once."""
+        ...
+
+    async def reap(self) -> int: ...
+
+    async def sweep(self, deep: bool) -> int: ...
+
+    async def next_due(self) -> float | None:
+        """Seconds until the next scheduled session is due, None when there is none."""
+        ...
+
+    async def record_agents(self, host: UUID, facts: tuple[AgentFacts, ...]) -> None: ...
+
+
+class ChangeStore(Protocol):
+    """Decisions, and worktrees that something is owed to."""
+
+    async def claim_decision(self, node: UUID, host: UUID) -> Claim | None: ...
+
+    async def begin_applying(self, claim: Claim, plan: Plan) -> str:
+        """Store the plan before anything is touched; answers `applying` or why not (`fenced`, `stale`, a change's state)."""
+        ...
+
+    async def settle_decision(
+        self,
+        claim: Claim,
+        *,
+        outcome: str,
+        error: str | None = None,
+        facts: dict[str, Any] | None = None,
+        state: ChangeState | None = None,
+        conflicts: tuple[ConflictFile, ...] = (),
+        written: tuple[PlannedFile, ...] = (),
+    ) -> bool: ...
+
+    async def unfinished(self, host: UUID) -> list[tuple[Worktree, bool]]:
+        """Worktrees with unsnapshotted work or a discard to do, and whether a turn runs there."""
+        ...
+
+    async def rescue_change(self, worktree: Worktree, snapshot: Snapshot, number: int) -> str:
+        """Store the change of a turn whose node died; answers `stored`, `moved`, `applying` or `gone`."""
+        ...
+
+    async def discarded(self, worktree: Worktree) -> None: ...
+
+    async def expired(self, host: UUID, retention: float) -> list[Worktree]:
+        """Worktrees of sessions closed longer ago than `retention` seconds, with nothing left to decide."""
+        ...
+
+    async def removed(self, worktree: Worktree) -> None: ...
+
+    async def known(self, host: UUID) -> list[tuple[UUID, UUID, str, str]]:
+        """Project id, session id, worktree path and repository of every worktree on this host."""
+        ...
+
+
+class Logbook(Protocol):
+    """The files of a turn on this host."""
+
+    async def open(self, task_id: int) -> Path:
+        """The file that collects what the agent prints beside its answer; its folder is there."""
+        ...
+
+    async def spill(self, task_id: int, spill: Spill) -> None:
+        """Write what was too long to store beside that file."""
+        ...
+
+
+class Guards(Protocol):
+    """The guardians of this node's agents, which end them when the node does not renew their deadline."""
+
+    def renew(self, deadline: float) -> None:
+        """Let agents live until `deadline` on `Clock.monotonic`."""
+        ...
+
+    def kill_all_now(self) -> None: ...
+
+    async def stop_all(self) -> None: ...
+
+
+class Wakeups(Protocol):
+    """Doorbells: a channel rang, or the connection that listens was made anew. They carry no truth."""
+
+    def on(self, channel: str, ring: Callable[[], None]) -> None: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
 
 class Door(Protocol):

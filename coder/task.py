@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
+
+from coder.change import Snapshot
 
 
 class TaskState(StrEnum):
@@ -92,13 +94,23 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """A rejection that the agent has not been told of yet: whose work, why, and what became of it."""
+
+    decision_id: UUID
+    task_id: int
+    reason: str | None
+    work: str
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One claimed task: what a turn needs to know, and the epoch that fences its writes.
 
     Attributes:
         attempt: which attempt this is, from 1.
-        cwd: the session's directory relative to the project's root, '' for the root.
-        remarks: sentences of reviewers that this prompt must carry first.
+        cwd: absolute directory the session works in, None for the project's root.
+        remarks: what reviewers refused and no prompt has carried yet.
         model_history: the chat's provider messages as JSON text, None for a fresh chat.
     """
 
@@ -116,7 +128,68 @@ class Task:
     mode_id: str | None
     thinking_option_id: str | None
     timeout: timedelta | None
-    cwd: str
-    remarks: tuple[str, ...]
-    remark_ids: tuple[UUID, ...]
+    cwd: str | None
+    remarks: tuple[Remark, ...]
     model_history: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Everything that is stored when a turn ends, in one transaction, fenced by the task's epoch.
+
+    Attributes:
+        tool_calls: JSON text, a list.
+        context_tokens: how full the chat's context is, None when not known.
+        snapshot: what the worktree holds against its base; None when there is no worktree or it could not be read.
+        snapshot_number: which of the session's snapshots it is.
+        unsnapshotted: the worktree holds work that `snapshot` does not show.
+    """
+
+    task: Task
+    outcome: Outcome
+    reason: Reason | None = None
+    error: str | None = None
+    notices: tuple[str, ...] = ()
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: str = "[]"
+    summary: str = ""
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    context_tokens: int | None = None
+    model_history: str | None = None
+    execution_path: ExecutionPath | None = None
+    agent_used: str | None = None
+    snapshot: Snapshot | None = None
+    snapshot_number: int = 0
+    unsnapshotted: bool = False
+
+    @property
+    def state(self) -> TaskState:
+        return TRANSITIONS[TaskState.RUNNING, self.outcome]
+
+
+class Verdict(StrEnum):
+    """What became of an ending: stored, or why not."""
+
+    ENDED = "ended"
+    FENCED = "fenced"
+    MOVED = "moved"
+    APPLYING = "applying"
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A session that could not be advanced yet, since somebody holds its row; tried again with the next group."""
+
+    session_id: UUID
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The answer to a group of endings: a verdict per task id, and the sessions left over."""
+
+    verdicts: dict[int, Verdict]
+    left: tuple[Left, ...] = field(default=())

@@ -19,12 +19,12 @@ What it leaves out: upgrades between major versions (it says so and stops), back
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
 import re
 import secrets
-import select
 import shutil
 import signal
 import socket
@@ -43,6 +43,7 @@ from coder.errors import Conflict, Unavailable
 from coder.postgres import launch
 
 OLDEST_MAJOR = 15
+SYSTEM = "the system"
 START_SECONDS = 120.0
 """The longest wait for a server: after a crash it first replays its log."""
 STOP_SECONDS = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
@@ -126,7 +127,7 @@ def _installed() -> Iterator[Binaries]:
     on_path = shutil.which("postgres")
     directories = [Path(on_path).resolve().parent] if on_path else []
     directories += [path for path in Path("/usr/lib/postgresql").glob("*/bin") if path not in directories]
-    system = [binaries for directory in directories for binaries in _examine(directory, "the system")]
+    system = [binaries for directory in directories for binaries in _examine(directory, SYSTEM)]
     yield from sorted(system, key=lambda binaries: -binaries.major)
 
 
@@ -136,7 +137,7 @@ def _examine(directory: Path, origin: str) -> Iterator[Binaries]:
     if not postgres.exists() or not (directory / "initdb").exists():
         return
     try:
-        answer = subprocess.run([postgres, "--version"], capture_output=True, text=True, timeout=30, env=_environment(), check=False)
+        answer = subprocess.run([postgres, "--version"], capture_output=True, text=True, timeout=30, env=launch.environment(), check=False)
     except (OSError, subprocess.TimeoutExpired):
         return
     version = re.search(r"\(PostgreSQL\) (\d+(\.\d+)?)", answer.stdout)
@@ -144,19 +145,9 @@ def _examine(directory: Path, origin: str) -> Iterator[Binaries]:
         yield Binaries(directory, version[1], origin)
 
 
-def _environment() -> dict[str, str]:
-    """Nothing of ours but what a program needs to run: no PG* variable that changes it, no secret of an agent's provider."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    return kept | {"LC_ALL": "C"}
-
-
 def read_dsn(data_dir: Path) -> str | None:
-    """The DSN of the embedded server that runs on a data directory, None when none does.
-
-    Raises:
-        Unavailable: it belongs to another user.
-    """
-    home = _home(data_dir)
+    """The DSN of the embedded server that runs on a data directory, None when none does; Unavailable when it is another user's."""
+    home = data_dir.expanduser().resolve() / "postgres"
     try:
         running = _running(home)
         return None if running is None else _dsn(home, running[1])
@@ -165,10 +156,6 @@ def read_dsn(data_dir: Path) -> str | None:
             f"The embedded PostgreSQL in {home} belongs to another user ({error.strerror}); run this as that user,"
             " or set CODER_URL and CODER_TOKEN to talk to coder instead."
         ) from error
-
-
-def _home(data_dir: Path) -> Path:
-    return data_dir.expanduser().resolve() / "postgres"
 
 
 def _dsn(home: Path, directory: str) -> str:
@@ -190,22 +177,9 @@ def _running(home: Path) -> tuple[int, str] | None:
         return None
     with socket.socket(socket.AF_UNIX) as knock:
         knock.settimeout(5)
-        try:
-            knock.connect(f"{lines[4]}/.s.PGSQL.{PORT}")
-        except (FileNotFoundError, ConnectionRefusedError):
+        if knock.connect_ex(f"{lines[4]}/.s.PGSQL.{PORT}") in (errno.ENOENT, errno.ECONNREFUSED):
             return None
     return int(lines[0]), lines[4]
-
-
-def _exit_fd(pid: int) -> int:
-    """A descriptor that becomes readable when the process ends."""
-    if sys.platform == "darwin":
-        queue = select.kqueue()
-        queue.control([select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)], 0)
-        fd = os.dup(queue.fileno())
-        queue.close()
-        return fd
-    return os.pidfd_open(pid)
 
 
 class EmbeddedServer:
@@ -216,21 +190,24 @@ class EmbeddedServer:
 
     Args:
         data_dir: coder's data directory; the server lives in `postgres` below it.
-        durable: False gives up every guarantee against power loss for speed; for tests.
+        durable: False gives up, for the speed of tests, what a crash of the machine or the server must not lose.
 
     Attributes:
+        log_path: where the server writes what happens to it.
         owned: whether this object started the server and will stop it.
         binaries: what it was started from, None before.
     """
 
     def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
-        self._home = _home(data_dir)
+        self._home = data_dir.expanduser().resolve() / "postgres"
         self._cluster = self._home / "cluster"
         self._durable = durable
         self._identity = "same"
         self._process: subprocess.Popen[bytes] | None = None
         self._exit: int | None = None
         self._dsn: str | None = None
+        self._log_start = 0
+        self.log_path = self._home / "server.log"
         self.owned = False
         self.binaries: Binaries | None = None
 
@@ -240,11 +217,6 @@ class EmbeddedServer:
         if self._dsn is None:
             raise Unavailable("The embedded PostgreSQL was not started; start it first.")
         return self._dsn
-
-    @property
-    def log_path(self) -> Path:
-        """What the server says."""
-        return self._home / "server.log"
 
     @property
     def running(self) -> bool:
@@ -279,7 +251,7 @@ class EmbeddedServer:
             raise RuntimeError("EmbeddedServer.start must be called from the main thread: the server ends with the thread that started it")
         if self.running:
             return
-        self.stop()
+        self.stop()  # what is left of a server that has died
         try:
             self._home.parent.mkdir(parents=True, exist_ok=True)
             self._home.mkdir(mode=0o700, exist_ok=True)
@@ -314,7 +286,7 @@ class EmbeddedServer:
         self._exit, self._dsn, self.owned = None, None, False
 
     def _ends_within(self, seconds: float) -> bool:
-        return self._exit is None or bool(_readable(self._exit, seconds))
+        return self._exit is None or launch.readable(self._exit, seconds)
 
     def _own_or_attach(self, lock: int) -> bool:
         """True when the lock is ours and the server is to be started, False when attached to the one that runs."""
@@ -337,7 +309,7 @@ class EmbeddedServer:
 
     def _attach(self, pid: int, directory: str) -> bool:
         try:
-            self._exit = _exit_fd(pid)
+            self._exit = launch.exit_fd(pid)
         except ProcessLookupError:
             return False
         if _running(self._home) != (pid, directory):
@@ -357,7 +329,7 @@ class EmbeddedServer:
                 raise
             raise Unavailable(
                 f"The database in {self._cluster} was made by PostgreSQL {major}, and nothing was changed. {error.message} With the old"
-                f" binaries in place, `pg_dumpall` moves the content to a new version; moving {self._home} away starts with an empty database."
+                f" binaries in place, `pg_dumpall` moves the content to a new version; moving {self._home} away starts an empty one."
             ) from error
         self._refuse_foreign_server()
         self._choose_identity(installed, lock)
@@ -379,7 +351,7 @@ class EmbeddedServer:
         pid = file.read_text(encoding="utf-8").partition("\n")[0]
         try:
             foreign = os.path.samefile(f"/proc/{pid}/cwd", self._cluster)
-        except (FileNotFoundError, PermissionError):
+        except OSError:  # no such process, or another user's
             foreign = False
         if foreign:
             raise Conflict(f"A PostgreSQL that coder has not started (process {pid}) runs on {self._cluster}; stop it and try again.")
@@ -388,52 +360,31 @@ class EmbeddedServer:
     def _choose_identity(self, installed: Binaries, lock: int) -> None:
         """Find somebody that PostgreSQL accepts, who may enter the directory and run the binaries."""
         owner = self._cluster.stat().st_uid if self._cluster.exists() else None
-        identities = launch.identities(owner)
-        self._identity, self.binaries = identities[0], installed
-        if identities == ["same"]:
-            return
         refusals: list[str] = []
-        for self._identity in identities:
-            self._let_in()
-            for self.binaries in self._reachable(installed):
+        for identity in launch.identities(owner):
+            self._identity = identity
+            # Another user passes through our directory, but owns nothing in it except the server's own files.
+            self._home.chmod(0o711 if launch.owner(identity)[0] != os.geteuid() else 0o700)
+            for binaries in self._reachable(installed):
+                self.binaries = binaries
                 try:
                     self._run(lock, "postgres", "--version")
                 except Unavailable as error:
                     refusals.append(error.message)
                 else:
-                    self._hand_over()
+                    launch.hand_over(self._cluster, self._identity)
                     return
-        self._identity = "same"
-        self._let_in()
+        self._home.chmod(0o700)
         raise Unavailable(
             "PostgreSQL refuses to run as this user, and no way around that works here: run coder as an ordinary user, or allow user"
             " namespaces (user.max_user_namespaces, or the container's seccomp profile), or point CODER_DATA_DIR to a directory that the"
             f" users postgres or nobody can enter, or set CODER_DATABASE_URL. Tried: {' '.join(refusals)}"
         )
 
-    def _owner(self) -> tuple[int, int]:
-        """Uid and gid that own the server's files, seen from here."""
-        kind, _, numbers = self._identity.partition(":")
-        uid, _, gid = numbers.partition(":")
-        return (int(uid), int(gid)) if kind == "user" else (os.geteuid(), os.getegid())
-
-    def _let_in(self) -> None:
-        """Another user has to pass through our directory, but owns nothing in it but the server's own files."""
-        self._home.chmod(0o711 if self._owner()[0] != os.geteuid() else 0o700)
-
-    def _hand_over(self) -> None:
-        """Give existing files to the server's user, when an earlier start had another one."""
-        uid, gid = self._owner()
-        if not self._cluster.exists() or self._cluster.stat().st_uid == uid:
-            return
-        for directory, _, names in os.walk(self._cluster):
-            for path in (directory, *(os.path.join(directory, name) for name in names)):
-                os.chown(path, uid, gid, follow_symlinks=False)
-
     def _reachable(self, installed: Binaries) -> Iterator[Binaries]:
         """The binaries where they are; for another user, who may not get there, also a copy beside the data."""
         yield installed
-        if self._owner()[0] == os.geteuid():
+        if launch.owner(self._identity)[0] == os.geteuid() or installed.origin == SYSTEM:
             return
         install, package = installed.directory.parent, installed.directory.parent.parent
         copies = self._home / "binaries" / installed.version
@@ -441,13 +392,14 @@ class EmbeddedServer:
             making = self._home / "binaries" / "new"
             if making.exists():
                 shutil.rmtree(making)
-            # The programs find their libraries relative to themselves, in and beside the package.
+            # The programs find their libraries relative to themselves, in the package and beside it.
             shutil.copytree(install, making / package.name / install.name, symlinks=True)
             libraries = package.with_name(f"{package.name}.libs")
             if libraries.exists():
                 shutil.copytree(libraries, making / libraries.name, symlinks=True)
-            for directory in (making.parent, making, making / package.name):
-                directory.chmod(0o755)
+            for path in (making.parent, making, *making.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
             making.rename(copies)
         yield Binaries(copies / package.name / install.name / "bin", installed.version, installed.origin)
 
@@ -459,14 +411,13 @@ class EmbeddedServer:
         directory = self._home / "socket"
         if len(os.fsencode(directory)) > 80 or not re.fullmatch(r"[\w./+@-]+", str(directory), re.ASCII):
             name = f"coder-{os.geteuid()}-{hashlib.sha256(os.fsencode(self._home)).hexdigest()[:16]}"
-            directory = Path(min(tempfile.gettempdir(), "/tmp", key=len)) / name
+            temporary = tempfile.gettempdir()
+            directory = Path(temporary if len(temporary) <= 40 else "/tmp") / name
         directory.mkdir(mode=0o700, exist_ok=True)
-        uid, gid = self._owner()
+        uid, gid = launch.owner(self._identity)
         found = directory.lstat()
         if not directory.is_dir() or directory.is_symlink() or found.st_uid not in (os.geteuid(), uid) or found.st_mode & 0o077:
-            raise Unavailable(
-                f"{directory} is not a directory of mode 0700 that belongs to this user; remove it, it is for coder's socket."
-            )
+            raise Unavailable(f"{directory} is not a directory of mode 0700 that belongs to this user; remove it, it is for the socket.")
         if found.st_uid != uid:
             os.chown(directory, uid, gid, follow_symlinks=False)
         for leftover in directory.glob(".s.PGSQL.*"):
@@ -475,7 +426,7 @@ class EmbeddedServer:
 
     def _create(self, lock: int) -> None:
         """Make the cluster with the role and the database `coder`, beside its place, then move it there."""
-        uid, gid = self._owner()
+        uid, gid = launch.owner(self._identity)
         new = self._home / "new"
         if new.exists():
             shutil.rmtree(new)
@@ -489,78 +440,58 @@ class EmbeddedServer:
                 file.write(password)
         for path in (cluster, words):
             os.chown(path, uid, gid)
+        options = ["-E", "UTF8", "--locale=C", "--data-checksums", *([] if self._durable else ["--no-sync"])]
         authentication = ["--auth-local=scram-sha-256", "--auth-host=scram-sha-256", "--username=coder", f"--pwfile={words}"]
-        careless = [] if self._durable else ["--no-sync"]
-        self._run(lock, "initdb", "-D", str(cluster), "-E", "UTF8", "--locale=C", "--data-checksums", *authentication, *careless)
-        statement = "CREATE DATABASE coder;\n"
-        self._run(lock, "postgres", "--single", "-D", str(cluster), "-c", "exit_on_error=on", "postgres", said=statement)
+        self._run(lock, "initdb", "-D", str(cluster), *options, *authentication)
+        options = ["-c", "exit_on_error=on", *([] if self._durable else ["-c", "fsync=off"])]
+        self._run(lock, "postgres", "--single", "-D", str(cluster), *options, "postgres", said="CREATE DATABASE coder;\n")
         cluster.rename(self._cluster)
         shutil.rmtree(new)
-        if self._durable:
-            os.sync()
+        place = os.open(self._home, os.O_RDONLY)
+        os.fsync(place)
+        os.close(place)
 
-    def _run(self, lock: int, program: str, *arguments: str, said: str = "") -> None:
-        """Run a program of the binaries to its end; raises Unavailable with what it printed when it fails."""
+    def _popen(self, lock: int, tie: str, output: int, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a program of the binaries; in a session of its own, so that Ctrl-C in a terminal reaches only us."""
         assert self.binaries is not None
-        path = str(self.binaries.directory / program)
-        result = subprocess.run(
-            launch.command(self._identity, launch.SHORT_TIE, str(self._home), path, *arguments),
-            input=said,
-            stdout=subprocess.PIPE,
+        return subprocess.Popen(
+            launch.command(self._identity, tie, str(self._home), str(self.binaries.directory / program), *arguments),
+            stdin=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=_environment(),
+            env=launch.environment(),
             start_new_session=True,
             pass_fds=(lock,),
-            check=False,
         )
-        if result.returncode != 0:
-            raise Unavailable(f"{program} of the embedded PostgreSQL failed: {_complaint(result.stdout)}")
+
+    def _run(self, lock: int, program: str, *arguments: str, said: str = "") -> None:
+        """Run a program to its end; raises Unavailable with what it printed when it fails."""
+        with self._popen(lock, launch.SHORT_TIE, subprocess.PIPE, program, *arguments) as process:
+            answer = process.communicate(said.encode())[0].decode(errors="replace")
+        if process.returncode != 0:
+            raise Unavailable(f"{program} of the embedded PostgreSQL failed: {launch.complaint(answer)}")
 
     def _spawn(self, lock: int, directory: Path) -> None:
-        """Start the server's process; in a session of its own, so that Ctrl-C in a terminal reaches us first."""
-        assert self.binaries is not None
+        """Start the server's process."""
         settings = _SETTINGS | {"unix_socket_directories": str(directory)} | ({} if self._durable else _FORGETFUL)
         options = [f"--{name}={value}" for name, value in settings.items()]
         if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES:
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
-        path = str(self.binaries.directory / "postgres")
-        with open(os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
-            self._log_start = os.fstat(log.fileno()).st_size
-            self._process = subprocess.Popen(
-                launch.command(self._identity, launch.LIFE_TIE, str(self._home), path, "-D", str(self._cluster), *options),
-                stdin=subprocess.PIPE if launch.LIFE_TIE == "pipe" else subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_environment(),
-                start_new_session=True,
-                pass_fds=(lock,),
-            )
+        log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            self._log_start = os.fstat(log).st_size
+            self._process = self._popen(lock, launch.LIFE_TIE, log, "postgres", "-D", str(self._cluster), *options)
+        finally:
+            os.close(log)
         self.owned = True
-        self._exit = _exit_fd(self._process.pid)
+        self._exit = launch.exit_fd(self._process.pid)
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while (running := _running(self._home)) is None:
             ended = self._ends_within(0.005)
             if ended or time.monotonic() > deadline:
-                said = _complaint(self.log_path.read_bytes()[self._log_start :].decode(errors="replace"))
+                said = launch.complaint(self.log_path.read_bytes()[self._log_start :].decode(errors="replace"))
                 what = "ended while it started" if ended else f"did not come up within {START_SECONDS:.0f} s"
                 raise Unavailable(f"The embedded PostgreSQL {what}: {said} See {self.log_path}.")
         self._dsn = _dsn(self._home, running[1])
-
-
-def _readable(fd: int, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
-
-
-def _complaint(said: str) -> str:
-    """The line that tells most of what a program printed."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    telling = (
-        [line for line in lines if re.search(r"\b(PANIC|FATAL|ERROR|error|could not|launch):", line)] or lines[-1:] or ["it said nothing"]
-    )
-    return telling[0].rstrip(".") + "."

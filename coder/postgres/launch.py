@@ -1,9 +1,10 @@
 """Runs a program of PostgreSQL as somebody it accepts, and ties its life to ours.
 
 The job: `command` gives the argv that starts this file as a script (`python -I -S launch.py …`), which becomes the
-wanted identity, makes sure the program is told to stop when the parent dies, and then becomes the program.
-The invariant: no user is created and no mode or owner of a directory is changed here; whatever cannot be done ends
-the launcher with one sentence on stderr before the program has started.
+wanted identity, makes sure the program is told to stop when the parent dies, and then becomes the program. The other
+functions are the caller's half of that: who to be, what to see, when it has ended.
+The invariant: no user is created, and of files only those the caller names change hands; whatever cannot be done
+ends the launcher with one sentence on stderr before the program has started.
 What it leaves out: choosing among the identities (the caller tries them) and everything about data directories.
 
 It imports the standard library only, and little of it: it runs before every start of the server.
@@ -64,6 +65,55 @@ def identities(owner: int | None) -> list[str]:
     if uid != 0:
         return ["same"] if _accounts(uid) else [*namespace, "same"]
     return namespace + [f"user:{account.pw_uid}:{account.pw_gid}" for account in _accounts("postgres", "nobody")]
+
+
+def owner(identity: str) -> tuple[int, int]:
+    """Uid and gid that own what a program makes as this identity, seen from here."""
+    kind, _, numbers = identity.partition(":")
+    uid, _, gid = numbers.partition(":")
+    return (int(uid), int(gid)) if kind == "user" else (os.geteuid(), os.getegid())
+
+
+def hand_over(directory: str | os.PathLike[str], identity: str) -> None:
+    """Give a directory and all below it to an identity, when there is one and it is another's."""
+    uid, gid = owner(identity)
+    if not os.path.exists(directory) or os.stat(directory).st_uid == uid:
+        return
+    for place, _, names in os.walk(directory):
+        for path in (place, *(os.path.join(place, name) for name in names)):
+            os.chown(path, uid, gid, follow_symlinks=False)
+
+
+def environment() -> dict[str, str]:
+    """What a program gets to see: no PG* variable that would change it, no secret of an agent's provider."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    return kept | {"LC_ALL": "C"}
+
+
+def complaint(said: str) -> str:
+    """The line that tells most of what a failed program printed, as a sentence's end."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    words = ("PANIC:", "FATAL:", "ERROR:", "error:", "could not", "launch:")
+    telling = [line for line in lines if any(word in line for word in words)] or lines[-1:] or ["it said nothing"]
+    return telling[0].rstrip(".") + "."
+
+
+def exit_fd(pid: int) -> int:
+    """A descriptor that becomes readable when the process ends; raises ProcessLookupError when there is none."""
+    if sys.platform == "darwin":
+        queue = select.kqueue()
+        queue.control([select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)], 0)
+        fd = os.dup(queue.fileno())
+        queue.close()
+        return fd
+    return os.pidfd_open(pid)
+
+
+def readable(fd: int, seconds: float) -> bool:
+    """Whether a descriptor is, or becomes in that time, readable."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _accounts(*keys: int | str) -> list[pwd.struct_passwd]:
@@ -127,9 +177,9 @@ def _watch(program: str, arguments: list[str]) -> int:
             watched.remove(0)
             os.kill(child, signal.SIGINT)
         if wake_read in ready:
-            for number in os.read(wake_read, 64):
-                if number != signal.SIGCHLD:
-                    os.kill(child, number)
+            for heard in os.read(wake_read, 64):
+                if heard != signal.SIGCHLD:
+                    os.kill(child, heard)
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
                 return os.waitstatus_to_exitcode(status)

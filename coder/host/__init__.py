@@ -1,0 +1,1 @@
+"""This machine: its identity, the slots its nodes take, and the files of turns."""

@@ -1,0 +1,31 @@
+"""The files of turns: `<data>/logs/<task>/agent.log`, and beside it what was too long to store."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from coder.transcript import Spill
+
+
+class FileLogbook:
+    """Implements `ports.Logbook`."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = data_dir / "logs"
+
+    def path(self, task_id: int) -> Path:
+        return self._folder / str(task_id) / "agent.log"
+
+    async def open(self, task_id: int) -> Path:
+        path = self.path(task_id)
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True, mode=0o700)
+        return path
+
+    async def spill(self, task_id: int, spill: Spill) -> None:
+        await asyncio.to_thread(self._write, self.path(task_id).parent / spill.file, spill)
+
+    @staticmethod
+    def _write(path: Path, spill: Spill) -> None:
+        with path.open("a" if spill.append else "w", encoding="utf-8", errors="replace") as file:
+            file.write(spill.text)

@@ -1,0 +1,137 @@
+"""Decisions and owed worktrees over asyncpg: types the statements of `changes.sql`."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from coder.change import Approval, ChangeState, Claim, ConflictFile, Plan, PlannedFile, Snapshot, Worktree, display_path
+from coder.postgres.pool import our_words
+from coder.postgres.statements import load
+from coder.postgres.tasks import snapshot_json, worktree_from
+
+STATEMENTS = load("changes.sql")
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    return {
+        "target": plan.target,
+        "repository": plan.repository,
+        "keep_ref": plan.keep_ref,
+        "branch": plan.branch,
+        "old_commit": plan.old_commit,
+        "new_commit": plan.new_commit,
+        "files": [[file.path.hex(), file.old_blob, file.old_mode, file.new_blob, file.new_mode] for file in plan.files],
+    }
+
+
+def plan_from(row: dict[str, Any]) -> Plan:
+    files = tuple(PlannedFile(bytes.fromhex(path), *rest) for path, *rest in row["files"])
+    return Plan(**{**row, "files": files})
+
+
+def conflict_json(conflict: ConflictFile) -> dict[str, Any]:
+    hunks = [{"line": hunk.line, "ours": hunk.ours, "theirs": hunk.theirs} for hunk in conflict.hunks]
+    return {"path": display_path(conflict.path), "detail": conflict.detail, "hunks": hunks}
+
+
+def claim_from(row: asyncpg.Record) -> Claim:
+    decision, change = json.loads(row["decision"]), json.loads(row["change"])
+    written = {bytes.fromhex(path): (blob, mode) for path, (blob, mode) in json.loads(row["written"]).items()}
+    approval = Approval(
+        decision_id=row["id"],
+        worktree=worktree_from(json.loads(row["worktree"])),
+        snapshot_commit=change["snapshot_commit"],
+        paths=tuple(bytes.fromhex(path) for path in row["paths"]),
+        target=decision["target"],
+        branch=decision["branch"],
+        commit=decision["commit"],
+        message=f"{change['title']}\n\nAgent: {change['agent']}\nTask: {change['task_id']}\nChange: {change['id']}\n",
+        written=written,
+    )
+    return Claim(
+        decision_id=row["id"],
+        epoch=row["epoch"],
+        project_id=UUID(decision["project_id"]),
+        change_id=UUID(change["id"]),
+        change_state=ChangeState(change["state"]),
+        fingerprint=change["fingerprint"],
+        approval=approval,
+        plan=plan_from(decision["plan"]) if decision["plan"] else None,
+    )
+
+
+class PostgresChanges:
+    """Implements `ports.ChangeStore`."""
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self._pool = pool
+
+    async def _fetch(self, statement: str, **parameters: Any) -> list[asyncpg.Record]:
+        found = STATEMENTS[statement]
+        with our_words():
+            return list(await self._pool.fetch(found.sql, *found.arguments(parameters)))
+
+    async def claim_decision(self, node: UUID, host: UUID) -> Claim | None:
+        rows = await self._fetch("claim_decision", node=node, host=host)
+        return claim_from(rows[0]) if rows else None
+
+    async def begin_applying(self, claim: Claim, plan: Plan) -> str:
+        rows = await self._fetch("begin_applying", decision=claim.decision_id, epoch=claim.epoch, plan=json.dumps(plan_json(plan)))
+        return str(rows[0][0])
+
+    async def settle_decision(
+        self,
+        claim: Claim,
+        *,
+        outcome: str,
+        error: str | None = None,
+        facts: dict[str, Any] | None = None,
+        state: ChangeState | None = None,
+        conflicts: tuple[ConflictFile, ...] = (),
+        written: tuple[PlannedFile, ...] = (),
+    ) -> bool:
+        rows = await self._fetch(
+            "settle_decision",
+            decision=claim.decision_id,
+            epoch=claim.epoch,
+            outcome=outcome,
+            error=error,
+            facts=json.dumps(facts or {}),
+            state=state,
+            conflicts=json.dumps([conflict_json(each) for each in conflicts]),
+            written=json.dumps([{"path": file.path.hex(), "blob": file.new_blob, "mode": file.new_mode} for file in written]),
+        )
+        return bool(rows[0][0])
+
+    async def unfinished(self, host: UUID) -> list[tuple[Worktree, bool]]:
+        rows = await self._fetch("unfinished_worktrees", host=host)
+        return [(worktree_from(json.loads(row["worktree"])), row["busy"]) for row in rows]
+
+    async def rescue_change(self, worktree: Worktree, snapshot: Snapshot, number: int) -> str:
+        rows = await self._fetch(
+            "rescue_change",
+            session_id=worktree.session_id,
+            task=worktree.unsnapshotted_task,
+            snapshot=json.dumps(snapshot_json(snapshot, number)),
+            diff=snapshot.diff,
+        )
+        return str(rows[0][0])
+
+    async def discarded(self, worktree: Worktree) -> None:
+        await self._fetch("discarded", session_id=worktree.session_id, decision=worktree.discard_decision)
+
+    async def expired(self, host: UUID, retention: float) -> list[Worktree]:
+        rows = await self._fetch("expired_worktrees", host=host, retention=timedelta(seconds=retention))
+        return [worktree_from(json.loads(row["worktree"])) for row in rows]
+
+    async def removed(self, worktree: Worktree) -> None:
+        await self._fetch("worktree_removed", session_id=worktree.session_id)
+
+    async def known(self, host: UUID) -> list[tuple[UUID, UUID, str, str]]:
+        rows = await self._fetch("known_worktrees", host=host)
+        return [(row["project_id"], row["session_id"], row["path"], row["repository"]) for row in rows]

@@ -1,0 +1,81 @@
+"""Connections to PostgreSQL, and its errors in our words.
+
+The pool plans every statement anew (`plan_cache_mode`) only where asked: the door's filters are optional, the queue's are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+
+from coder.errors import CoderError, Conflict, DiskFull, InvalidInput, NotFound, Stale, Superseded, Unavailable
+
+APPLICATION = "coder"
+
+
+class IdempotencyConflict(Conflict):
+    """{message}"""
+
+    code = "idempotency_conflict"
+
+
+SENTENCES: dict[str, type[CoderError]] = {
+    "CD404": NotFound,
+    "CD409": Conflict,
+    "CD410": Stale,
+    "CD411": Superseded,
+    "CD412": IdempotencyConflict,
+    "CD422": InvalidInput,
+}
+
+
+def in_our_words(sqlstate: str | None, message: str, constraint: str | None = None) -> CoderError | None:
+    """The `CoderError` for an SQLSTATE and the server's message, None where it is a fault of ours.
+
+    Source: PostgreSQL manual, appendix A "Error Codes"; CDnnn are our own (schema.sql).
+    """
+    if sqlstate is None:
+        return None
+    if sqlstate in SENTENCES:
+        return SENTENCES[sqlstate](message)
+    if sqlstate == "53100":
+        return DiskFull(what="the database", where="PostgreSQL")
+    if sqlstate.startswith(("08", "57P", "53")):
+        return Unavailable(f"The database cannot serve this right now ({message.rstrip('.')}); try again in a moment.")
+    if sqlstate == "42P01":
+        return Unavailable(f"The database lacks coder's schema ({message.rstrip('.')}); run `coder migrate`.")
+    if sqlstate == "23505":
+        return Conflict(f"This already exists ({message.rstrip('.')}); use another name or key.")
+    if sqlstate.startswith(("22", "23")):
+        return InvalidInput(f"The database refuses this: {message.rstrip('.')}; correct the value.")
+    return None
+
+
+@contextmanager
+def our_words() -> Iterator[None]:
+    """Turn what asyncpg raises inside into `CoderError`s; faults of ours pass unchanged."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        known = in_our_words(error.sqlstate, error.message or str(error))
+        if known is None:
+            raise
+        raise known from error
+    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        if isinstance(error, asyncpg.exceptions.DataError):
+            raise InvalidInput(f"A value is not acceptable: {error}; correct it.") from error
+        raise Unavailable(f"The database cannot be reached ({error or type(error).__name__}); is it running?") from error
+
+
+async def open_pool(dsn: str, *, size: int, least: int = 0, plan_anew: bool = False, name: str = APPLICATION) -> asyncpg.Pool[Any]:
+    """A pool of at most `size` connections; raises `Unavailable` when the first cannot be made."""
+    settings = {"application_name": name, "timezone": "UTC"}
+    if plan_anew:
+        settings["plan_cache_mode"] = "force_custom_plan"
+    with our_words():
+        return await asyncpg.create_pool(
+            dsn, min_size=least, max_size=size, server_settings=settings, command_timeout=120, max_inactive_connection_lifetime=300
+        )

@@ -1,0 +1,262 @@
+"""The queue over asyncpg: types the statements of `tasks.sql`. The rules are in the functions of schema.sql."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from coder import __version__
+from coder.change import Snapshot, Worktree, display_path
+from coder.ports import AgentFacts, Claimed
+from coder.postgres.pool import our_words
+from coder.postgres.statements import load
+from coder.task import Ending, Left, Project, Remark, Stored, Task, TaskState, Verdict
+
+STATEMENTS = load("tasks.sql")
+MESSAGE_STATES = {
+    TaskState.COMPLETED: "complete",
+    TaskState.FAILED: "failed",
+    TaskState.CANCELLED: "cancelled",
+    TaskState.INTERRUPTED: "interrupted",
+    TaskState.PENDING: "interrupted",
+}
+
+
+def interval(text: str) -> timedelta:
+    """An interval as PostgreSQL prints it in JSON (`[n days ]hh:mm:ss[.ffffff]`)."""
+    days, _, clock = text.rpartition(" day")
+    hours, minutes, seconds = clock.removeprefix("s").strip().split(":")
+    return timedelta(days=int(days or 0), hours=int(hours), minutes=int(minutes), seconds=float(seconds))
+
+
+def project_from(row: dict[str, Any]) -> Project:
+    return Project(
+        id=UUID(row["id"]),
+        name=row["name"],
+        path=row["path"],
+        agent_fallback=row["agent_fallback"],
+        copy_globs=tuple(row["copy_globs"]),
+        setup_command=row["setup_command"],
+        setup_timeout=interval(row["setup_timeout"]),
+    )
+
+
+def worktree_from(row: dict[str, Any]) -> Worktree:
+    """A worktree from `to_jsonb(session_worktrees)`, where bytea reads `\\xHEX`."""
+    return Worktree(
+        session_id=UUID(row["session_id"]),
+        project_id=UUID(row["project_id"]),
+        repository=row["repository"],
+        path=row["path"],
+        base_commit=row["base_commit"],
+        base_branch=row["base_branch"],
+        base_version=row["base_version"],
+        last_snapshot=row["last_snapshot"],
+        snapshots=row["snapshots"],
+        copied=tuple(bytes.fromhex(path[2:]) for path in row["copied"]),
+        unsnapshotted_task=row["unsnapshotted_task"],
+        discard_decision=UUID(row["discard_decision"]) if row["discard_decision"] else None,
+    )
+
+
+def snapshot_json(snapshot: Snapshot, number: int) -> dict[str, Any]:
+    """A snapshot as `coder.store_change` reads it; paths in hex, since JSON has no bytes."""
+    return {
+        "number": number,
+        "base_commit": snapshot.base_commit,
+        "base_tree": snapshot.base_tree,
+        "base_version": snapshot.base_version,
+        "commit": snapshot.commit,
+        "tree": snapshot.tree,
+        "fingerprint": snapshot.fingerprint,
+        "empty": snapshot.empty,
+        "warnings": list(snapshot.warnings),
+        "files": [
+            {
+                "path": file.path.hex(),
+                "display": display_path(file.path),
+                "old_path": file.old_path.hex() if file.old_path is not None else None,
+                "operation": file.operation,
+                "additions": file.additions,
+                "deletions": file.deletions,
+                "old_mode": file.old_mode,
+                "new_mode": file.new_mode,
+            }
+            for file in snapshot.files
+        ],
+    }
+
+
+def ending_json(ending: Ending, diff: int | None) -> dict[str, Any]:
+    """An ending as `coder.finish` reads it; `diff` is its place (from 1) in the array of diffs."""
+    task = ending.task
+    return {
+        "task_id": task.id,
+        "epoch": task.epoch,
+        "session_id": str(task.session_id),
+        "chat_id": str(task.chat_id),
+        "state": ending.state,
+        "reason": ending.reason,
+        "error": ending.error,
+        "notices": list(ending.notices),
+        "output_summary": ending.summary,
+        "input_tokens": ending.input_tokens,
+        "cached_tokens": ending.cached_tokens,
+        "output_tokens": ending.output_tokens,
+        "context_tokens": ending.context_tokens,
+        "execution_path": ending.execution_path,
+        "agent_used": ending.agent_used,
+        "text": ending.text,
+        "reasoning": ending.reasoning,
+        "tool_calls": json.loads(ending.tool_calls),
+        "message_state": MESSAGE_STATES[ending.state],
+        "remark_ids": [str(remark.decision_id) for remark in task.remarks],
+        "model_history": ending.model_history,
+        "snapshot": snapshot_json(ending.snapshot, ending.snapshot_number) if ending.snapshot else None,
+        "diff": diff,
+        "unsnapshotted": ending.unsnapshotted,
+    }
+
+
+def claimed_from(row: asyncpg.Record) -> Claimed:
+    worktree = json.loads(row["worktree"]) if row["worktree"] else None
+    task = Task(
+        id=row["id"],
+        epoch=row["epoch"],
+        attempt=row["attempts"],
+        max_attempts=row["max_attempts"],
+        session_id=row["session_id"],
+        chat_id=row["chat_id"],
+        message_id=row["message_id"],
+        project=project_from(json.loads(row["project"])),
+        input=row["input"],
+        agent=row["agent"],
+        model=row["model"],
+        mode_id=row["mode_id"],
+        thinking_option_id=row["thinking_option_id"],
+        timeout=row["timeout"],
+        cwd=row["cwd"],
+        remarks=tuple(
+            Remark(UUID(remark["id"]), remark["task"], remark["reason"], remark["work"]) for remark in json.loads(row["remarks"])
+        ),
+        model_history=row["model_history"],
+    )
+    return Claimed(task, worktree_from(worktree) if worktree else None)
+
+
+class PostgresTasks:
+    """Implements `ports.TaskStore`: a pool for the queue, and one connection of its own for the lease.
+
+    The lease must not wait behind the queue's statements, so its connection is never shared.
+    """
+
+    def __init__(self, pool: asyncpg.Pool[Any], lease_pool: asyncpg.Pool[Any]) -> None:
+        self._pool = pool
+        self._lease = lease_pool
+
+    async def _fetch(self, statement: str, **parameters: Any) -> list[asyncpg.Record]:
+        found = STATEMENTS[statement]
+        with our_words():
+            return list(await self._pool.fetch(found.sql, *found.arguments(parameters)))
+
+    async def _value(self, statement: str, **parameters: Any) -> Any:
+        found = STATEMENTS[statement]
+        with our_words():
+            return await self._pool.fetchval(found.sql, *found.arguments(parameters))
+
+    async def register(self, node: UUID, host: UUID, lease: float) -> None:
+        await self._fetch("register_node", node=node, host=host, version=__version__, lease=timedelta(seconds=lease))
+
+    async def register_host(self, host: UUID, name: str) -> None:
+        await self._fetch("register_host", host=host, name=name)
+
+    async def claim(self, node: UUID, host: UUID, count: int) -> list[Claimed]:
+        rows = await self._fetch("claim", node=node, host=host, count=count)
+        return [claimed_from(row) for row in rows]
+
+    async def mark_seen(self, tasks: list[Task]) -> set[int]:
+        rows = await self._fetch("mark_seen", tasks=[task.id for task in tasks], epochs=[task.epoch for task in tasks])
+        return {row["id"] for row in rows}
+
+    async def record_worktree(self, task: Task, host: UUID, worktree: Worktree) -> bool:
+        return bool(
+            await self._value(
+                "record_worktree",
+                task=task.id,
+                epoch=task.epoch,
+                host=host,
+                repository=worktree.repository,
+                path=worktree.path,
+                base_commit=worktree.base_commit,
+                base_branch=worktree.base_branch,
+                copied=list(worktree.copied),
+            )
+        )
+
+    async def worktree_of(self, session_id: UUID) -> Worktree | None:
+        row = await self._value("worktree_of", session_id=session_id)
+        return worktree_from(json.loads(row)) if row else None
+
+    async def finish(self, endings: list[Ending], left: list[Left]) -> Stored:
+        diffs: list[bytes] = []
+        rows = []
+        for ending in endings:
+            place = None
+            if ending.snapshot is not None and not ending.snapshot.empty:
+                diffs.append(ending.snapshot.diff)
+                place = len(diffs)
+            rows.append(ending_json(ending, place))
+        answer = await self._fetch(
+            "finish",
+            endings=json.dumps(rows),
+            diffs=diffs,
+            left_sessions=[each.session_id for each in left],
+            left_epochs=[each.epoch for each in left],
+        )
+        return Stored(
+            {row["task_id"]: Verdict(row["verdict"]) for row in answer if row["task_id"] is not None},
+            tuple(Left(row["session_id"], row["epoch"]) for row in answer if row["task_id"] is None),
+        )
+
+    async def cancelled(self, node: UUID) -> set[int]:
+        return {row["id"] for row in await self._fetch("cancelled", node=node)}
+
+    async def beat(self, node: UUID, lease: float) -> bool:
+        found = STATEMENTS["beat"]
+        with our_words():
+            values = found.arguments({"node": node, "lease": timedelta(seconds=lease)})
+            return await self._lease.fetchval(found.sql, *values, timeout=lease / 3) is not None
+
+    async def leave(self, node: UUID) -> None:
+        await self._fetch("leave", node=node)
+
+    async def crashed(self, node: UUID, host: UUID) -> None:
+        await self._fetch("crashed", node=node, host=host)
+
+    async def reap(self) -> int:
+        return len(await self._fetch("reap"))
+
+    async def sweep(self, deep: bool) -> int:
+        return int(await self._value("sweep", deep=deep))
+
+    async def next_due(self) -> float | None:
+        value = await self._value("next_due")
+        return None if value is None else float(value)
+
+    async def record_agents(self, host: UUID, facts: tuple[AgentFacts, ...]) -> None:
+        rows = [
+            {
+                "agent": each.agent,
+                "execution_path": each.execution_path,
+                "available": each.available,
+                "version": each.version,
+                "detail": each.detail,
+                "models": list(each.models),
+            }
+            for each in facts
+        ]
+        await self._fetch("record_agents", host=host, agents=json.dumps(rows))

@@ -1,0 +1,56 @@
+-- What the dispatcher asks of the queue. The work is in the functions of schema.sql.
+
+-- name: claim
+select id, epoch, attempts, max_attempts, session_id, chat_id, message_id, project, input, agent, model, mode_id, thinking_option_id,
+       timeout, cwd, remarks, model_history, worktree
+from coder.claim(:node, :host, :count);
+
+-- name: mark_seen
+select coder.mark_seen(:tasks, :epochs) as id;
+
+-- name: finish
+select verdict, task_id, change_id, session_id, epoch from coder.finish(:endings, :diffs, :left_sessions, :left_epochs);
+
+-- name: record_worktree
+select coder.record_worktree(:task, :epoch, :host, :repository, :path, :base_commit, :base_branch, :copied);
+
+-- name: worktree_of
+select to_jsonb(w) from session_worktrees w where session_id = :session_id;
+
+-- name: cancelled
+select id, epoch from tasks where state = 'running' and node_id = :node and cancel_requested_at is not null;
+
+-- name: register_host!
+insert into hosts (id, name) values (:host, :name) on conflict (id) do update set name = excluded.name;
+
+-- name: register_node!
+insert into nodes (id, host_id, version, lease_until) values (:node, :host, :version, clock_timestamp() + :lease);
+
+-- name: crashed!
+update nodes set crashed = true, lease_until = '-infinity' where id = :node and host_id = :host;
+
+-- name: leave!
+delete from nodes where id = :node and not exists (select from session_queue where owner = :node);
+
+-- name: beat
+select coder.beat(:node, :lease);
+
+-- name: reap
+select task_id, state, session_id from coder.reap();
+
+-- name: sweep
+select coder.sweep(:deep);
+
+-- name: ring
+select pg_notify('tasks_new', '');
+
+-- name: next_due
+select extract(epoch from min(ready_at) - clock_timestamp())::float8 from session_queue where state = 'scheduled';
+
+-- name: record_agents!
+insert into available_agents (host_id, agent, execution_path, available, version, detail, models)
+select :host, a.agent, a.execution_path, a.available, a.version, a.detail, a.models
+from jsonb_to_recordset(:agents) as a(agent text, execution_path text, available boolean, version text, detail text, models text[])
+on conflict (host_id, agent) do update set
+    execution_path = excluded.execution_path, available = excluded.available, version = excluded.version, detail = excluded.detail,
+    models = excluded.models, probed_at = now();

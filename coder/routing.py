@@ -1,0 +1,61 @@
+"""Which agent runs a task, and what it is told. Pure: what is available arrives as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from coder.errors import AgentUnavailable
+from coder.task import Remark, Task
+
+NATIVE = "native"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The agent that runs the task, and the sentence for watchers when it is not the one asked for."""
+
+    agent: str
+    notice: str | None = None
+
+
+def choose(task: Task, available: Set[str]) -> Route:
+    """Pick the agent of a task.
+
+    Args:
+        available: names of the agents this host can run.
+
+    Raises:
+        AgentUnavailable: the named agent is not there and the project's `agent_fallback` is `fail`.
+    """
+    asked = task.agent or NATIVE
+    if asked == NATIVE or asked in available:
+        return Route(asked)
+    if task.project.agent_fallback == "fail":
+        raise AgentUnavailable(agent=asked, detail="it was not found here")
+    return Route(NATIVE, f"Agent {asked} is not available on this host, so the native agent does this task.")
+
+
+def prompt(task: Task) -> str:
+    """What the agent is told: what reviewers refused since it last heard of it, then the task."""
+    sentences = [remark_sentence(remark) for remark in task.remarks]
+    return "\n".join([*sentences, "", task.input]) if sentences else task.input
+
+
+def remark_sentence(remark: Remark) -> str:
+    """One rejection, as the agent reads it."""
+    kept = "That work is still in the worktree." if remark.work == "keep" else "That work was taken out of the worktree again."
+    why = f"with this reason: {remark.reason.rstrip('.')}." if remark.reason else "without giving a reason."
+    return f"A reviewer rejected the change of task {remark.task_id} {why} {kept}"
+
+
+def directory(task: Task, worktree: str) -> str:
+    """Where the turn starts: the session's directory mapped into the worktree, its root when that lies outside the project."""
+    if task.cwd is None:
+        return worktree
+    try:
+        inside = PurePosixPath(task.cwd).relative_to(task.project.path)
+    except ValueError:
+        return worktree
+    return str(PurePosixPath(worktree) / inside) if ".." not in inside.parts else worktree

@@ -1,0 +1,1 @@
+"""The clockwork: every asyncio task of a node lives here. It sees the worlds only through `coder.ports`."""

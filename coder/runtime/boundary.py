@@ -1,0 +1,54 @@
+"""What is owed to a worktree between two turns: the change of a turn whose node died, and a discard.
+
+The caller holds the worktree. Runs before a session's next turn, and for sessions that rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+
+from coder.change import Worktree
+from coder.ports import ChangeStore, Clock, TaskStore, Worktrees
+
+APPLYING_SECONDS = 0.05
+
+log = structlog.get_logger(__name__)
+
+
+class Boundary:
+    def __init__(self, tasks: TaskStore, changes: ChangeStore, worktrees: Worktrees, clock: Clock) -> None:
+        self._tasks = tasks
+        self._changes = changes
+        self._worktrees = worktrees
+        self._clock = clock
+
+    async def settle(self, worktree: Worktree) -> Worktree:
+        """Do what is owed; answers the worktree as it is recorded afterwards."""
+        if worktree.unsnapshotted_task is not None:
+            worktree = await self._rescue(worktree)
+        if worktree.discard_decision is not None:
+            saved = await self._worktrees.reset(worktree, worktree.base_commit)
+            await self._changes.discarded(worktree)
+            log.info("the worktree went back to its base", session=str(worktree.session_id), saved=saved)
+            worktree = replace(worktree, discard_decision=None, last_snapshot=None)
+        return worktree
+
+    async def _rescue(self, worktree: Worktree) -> Worktree:
+        number = worktree.snapshots + 1
+        snapshot = await self._worktrees.snapshot(worktree)
+        while True:
+            verdict = await self._changes.rescue_change(worktree, snapshot, number)
+            if verdict == "applying":
+                await self._clock.sleep(APPLYING_SECONDS)
+                continue
+            current = await self._tasks.worktree_of(worktree.session_id)
+            if current is None:
+                return replace(worktree, unsnapshotted_task=None)
+            if verdict == "moved":
+                worktree = current
+                snapshot = await self._worktrees.diff(worktree, snapshot.commit)
+                continue
+            log.info("the change of an interrupted turn was recorded", task=worktree.unsnapshotted_task, verdict=verdict)
+            return current

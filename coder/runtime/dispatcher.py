@@ -1,0 +1,85 @@
+"""Wake -> claim for the free slots -> start. Its own pace: notifications and ended turns only ring.
+
+A poll stands behind every bell, so a lost notification costs time, never a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import structlog
+
+from coder.errors import Unavailable
+from coder.ports import Clock, TaskStore
+from coder.runtime.executor import Executor
+from coder.runtime.inflight import Inflight, Stop
+from coder.runtime.lease import Lease
+from coder.runtime.wake import Wake
+
+log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    def __init__(
+        self, store: TaskStore, inflight: Inflight, executor: Executor, lease: Lease, clock: Clock, *, host: UUID, slots: int, poll: float
+    ) -> None:
+        self._store = store
+        self._inflight = inflight
+        self._executor = executor
+        self._lease = lease
+        self._host = host
+        self._slots = slots
+        self._poll = poll
+        self._work = Wake(clock)
+        self._cancels = Wake(clock)
+        self._tasks: list[asyncio.Task[None]] = []
+        inflight.on_ended(self._work.wake)
+
+    def wake(self) -> None:
+        self._work.wake()
+
+    def wake_cancel(self) -> None:
+        self._cancels.wake()
+
+    def start(self) -> None:
+        if not self._tasks:
+            self._tasks = [
+                asyncio.create_task(self._run(self._work, self._claim), name="dispatcher"),
+                asyncio.create_task(self._run(self._cancels, self._cancel), name="cancels"),
+            ]
+
+    async def stop(self) -> None:
+        """Stop claiming; turns that run go on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    async def _run(self, bell: Wake, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except Unavailable as error:
+                log.warning("the queue cannot be read; trying again with the next poll", why=error.message)
+            except Exception:
+                log.exception("the dispatcher met an error it does not know; it goes on with the next poll")
+            await bell.wait(self._poll)
+
+    async def _claim(self) -> None:
+        """Claim until no slot is free or nothing is ready."""
+        while (free := self._slots - len(self._inflight)) > 0 and (node := self._lease.node) is not None:
+            claimed = await self._store.claim(node, self._host, free)
+            if node != self._lease.node:
+                # Lost between the claim and its answer: whoever reaped this node runs them again.
+                log.warning("claims of a lost lease are dropped", tasks=[each.task.id for each in claimed])
+                return
+            for each in claimed:
+                self._inflight.start(each, self._executor.execute)
+            if not claimed:
+                return
+
+    async def _cancel(self) -> None:
+        if self._lease.node is not None and len(self._inflight):
+            self._inflight.stop(Stop.USER, await self._store.cancelled(self._lease.node))

@@ -1,0 +1,114 @@
+"""How a turn ends: from what happened to what is stored. Pure but for the types it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from coder.change import Snapshot, Worktree
+from coder.errors import CoderError, DiskFull
+from coder.ports import Backend
+from coder.routing import Route
+from coder.runtime.inflight import Stop
+from coder.runtime.watchdog import Limits
+from coder.task import Ending, Outcome, Reason, Task
+from coder.transcript import Transcript
+
+
+@dataclass(slots=True)
+class Course:
+    """What one turn has come to so far."""
+
+    task: Task
+    known: Worktree | None
+    transcript: Transcript
+    route: Route | None = None
+    backend: Backend | None = None
+    worktree: Worktree | None = None
+    guard: str | None = None
+    seen: bool = False
+    model_history: str | None = None
+    notices: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    outcome: Outcome
+    reason: Reason | None = None
+    error: str | None = None
+
+
+def stopped_end(why: Stop, course: Course, limits: Limits) -> End:
+    """How a turn ends that was stopped from outside. Pure."""
+    task = course.task
+    if why is Stop.USER:
+        return End(Outcome.CANCELLED, Reason.USER)
+    if why is Stop.SHUTDOWN:
+        if course.seen:
+            return End(Outcome.INTERRUPTED, Reason.SHUTDOWN, "coder was stopped while this task ran; resume, retry or dismiss it.")
+        return End(Outcome.REQUEUED, Reason.SHUTDOWN)
+    if why is Stop.LEASE_LOST:
+        if course.seen:
+            return End(Outcome.INTERRUPTED, Reason.LEASE_LOST, "This node lost its lease while the task ran; resume, retry or dismiss it.")
+        if task.attempt >= task.max_attempts:
+            return End(Outcome.FAILED, Reason.LEASE_LOST, f"The lease was lost in all {task.attempt} attempts; see the log, then retry.")
+        return End(Outcome.REQUEUED)
+    if why is Stop.TIMEOUT:
+        return End(
+            Outcome.FAILED,
+            Reason.TIMEOUT,
+            f"The turn took longer than its timeout of {limits.whole:g} s; raise it, or ask for less at once.",
+        )
+    if why is Stop.SLOW_TOOL:
+        return End(
+            Outcome.FAILED, Reason.TIMEOUT, f"A tool ran longer than CODER_TOOL_SECONDS ({limits.tool:g} s); raise it, or ask for less."
+        )
+    return End(
+        Outcome.FAILED,
+        Reason.TIMEOUT,
+        f"The agent was silent for CODER_INACTIVITY_SECONDS ({limits.silent:g} s); retry the task.",
+    )
+
+
+def ending_of(course: Course, end: End, snapshot: Snapshot | None, unsnapshotted: bool) -> Ending:
+    """Everything the turn came to, as it is stored."""
+    transcript = course.transcript
+    usage = transcript.usage
+    return Ending(
+        task=course.task,
+        outcome=end.outcome,
+        reason=end.reason,
+        error=end.error,
+        notices=(*course.notices, *transcript.notices),
+        text=transcript.text,
+        reasoning=transcript.reasoning,
+        tool_calls=transcript.tool_calls_json(),
+        summary=transcript.summary(),
+        input_tokens=usage.input_tokens,
+        cached_tokens=usage.cached_tokens,
+        output_tokens=usage.output_tokens,
+        context_tokens=usage.context_tokens,
+        model_history=course.model_history,
+        execution_path=course.backend.execution_path if course.backend else None,
+        agent_used=course.route.agent if course.route else None,
+        snapshot=snapshot,
+        snapshot_number=course.worktree.snapshots + 1 if course.worktree else 0,
+        unsnapshotted=unsnapshotted,
+    )
+
+
+def least(ending: Ending, error: Exception) -> Ending:
+    """The same ending without its bulk, `failed` with the reason it could not be stored whole."""
+    sentence = error.message if isinstance(error, CoderError) else f"{type(error).__name__}: {error}"
+    return replace(
+        ending,
+        outcome=Outcome.FAILED,
+        reason=Reason.DISK if isinstance(error, DiskFull) else Reason.INTERNAL,
+        error=f"The end of this turn could not be stored whole ({sentence}); the work is still in the session's worktree.",
+        notices=(),
+        text="",
+        reasoning="",
+        tool_calls="[]",
+        model_history=None,
+        snapshot=None,
+        unsnapshotted=ending.snapshot is not None or ending.unsnapshotted,
+    )

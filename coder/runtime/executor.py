@@ -1,0 +1,231 @@
+"""THE run function: choose -> worktree -> turn -> transcript -> snapshot -> finish, for every backend.
+
+Every outcome leaves by the same door (`_leave`), once, fenced by the task's epoch. Cancelling a turn is
+leaving the `async with` of its backend. Nothing here knows an agent by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from coder.change import Snapshot, Worktree
+from coder.errors import CoderError, Fenced, Held, TurnError, Unavailable
+from coder.ports import Backend, Clock, Logbook, TaskStore, Turn, Worktrees
+from coder.routing import choose, directory, prompt
+from coder.runtime.boundary import Boundary
+from coder.runtime.ending import Course, End, ending_of, least, stopped_end
+from coder.runtime.finisher import Finisher
+from coder.runtime.inflight import Running, Stopped
+from coder.runtime.watchdog import Limits, Pulse, watch
+from coder.task import Outcome, Reason, Verdict
+from coder.transcript import Transcript
+
+HELD_SECONDS = 0.05
+HELD_MOST_SECONDS = 60.0
+APPLYING_SECONDS = 0.05
+AGAIN_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Executor:
+    """Runs claimed tasks.
+
+    Args:
+        backends: by the name of the agent they run.
+        limits: seconds of silence and of one tool; a task's own timeout comes with it.
+        logbook: files of a turn: what the agent prints beside its answer, and what was too long to store.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: TaskStore,
+        worktrees: Worktrees,
+        backends: Mapping[str, Backend],
+        finisher: Finisher,
+        boundary: Boundary,
+        clock: Clock,
+        host: UUID,
+        limits: Limits,
+        logbook: Logbook,
+    ) -> None:
+        self._store = store
+        self._worktrees = worktrees
+        self._backends = backends
+        self._finisher = finisher
+        self._boundary = boundary
+        self._clock = clock
+        self._host = host
+        self._limits = limits
+        self._logbook = logbook
+        self.available: frozenset[str] = frozenset()
+
+    async def execute(self, running: Running) -> None:
+        """Run one claimed task to its end."""
+        claimed = running.claimed
+        course = Course(claimed.task, claimed.worktree, Transcript())
+        try:
+            async with self._hold(claimed.task.session_id):
+                await self._leave(course, await self._attempt(running, course))
+        except Fenced as fenced:
+            log.warning("a turn was fenced", task=claimed.task.id, epoch=claimed.task.epoch, why=fenced.message)
+        except Unavailable as away:
+            log.error("the end of a turn could not be stored", task=claimed.task.id, why=away.message)
+
+    @asynccontextmanager
+    async def _hold(self, session: UUID) -> AsyncIterator[None]:
+        """Own the worktree; a reviewer or a dying agent may need a moment to let go of it."""
+        deadline = self._clock.monotonic() + HELD_MOST_SECONDS
+        while True:
+            hold = self._worktrees.hold(session)
+            try:
+                await hold.__aenter__()
+                break
+            except Held:
+                if self._clock.monotonic() >= deadline:
+                    raise
+                await self._clock.sleep(HELD_SECONDS)
+        try:
+            yield
+        finally:
+            await hold.__aexit__(None, None, None)
+
+    async def _attempt(self, running: Running, course: Course) -> End:
+        """The one ladder from whatever happens to how the turn ends."""
+        whole = course.task.timeout
+        limits = replace(self._limits, whole=whole.total_seconds() if whole is not None else None)
+        try:
+            await running.stoppable(self._turn(running, course, limits))
+            return End(Outcome.COMPLETED)
+        except Stopped as stopped:
+            return stopped_end(stopped.why, course, limits)
+        except TurnError as error:
+            return End(Outcome.FAILED, Reason(error.reason), error.message)
+        except Fenced:
+            raise
+        except Unavailable:
+            return (
+                End(Outcome.INTERRUPTED, Reason.LEASE_LOST, "The database went away.")
+                if course.seen
+                else End(Outcome.REQUEUED, Reason.SHUTDOWN)
+            )
+        except Exception as error:
+            log.exception("a turn failed in a way nobody foresaw", task=course.task.id)
+            sentence = error.message if isinstance(error, CoderError) else f"{type(error).__name__}: {error}"
+            return End(
+                Outcome.FAILED, Reason.INTERNAL, f"coder itself failed in this turn ({sentence}); see the service's log, then retry."
+            )
+
+    async def _turn(self, running: Running, course: Course, limits: Limits) -> None:
+        task = course.task
+        course.route = choose(task, self.available)
+        if course.route.notice:
+            course.notices.append(course.route.notice)
+        course.backend = self._backends[course.route.agent]
+        worktree = course.worktree = await self._prepare(course)
+        course.guard = await self._worktrees.guard_state(worktree)
+        cwd = Path(directory(task, worktree.path))
+        turn = Turn(
+            task_id=task.id,
+            epoch=task.epoch,
+            session_id=task.session_id,
+            chat_id=task.chat_id,
+            prompt=prompt(task),
+            worktree=Path(worktree.path),
+            cwd=cwd if await asyncio.to_thread(cwd.is_dir) else Path(worktree.path),
+            model=task.model,
+            mode_id=task.mode_id,
+            thinking_option_id=task.thinking_option_id,
+            model_history=task.model_history,
+            log=await self._logbook.open(task.id),
+        )
+        pulse = Pulse(self._clock)
+        async with course.backend.run_turn(turn) as live:
+            dog = asyncio.create_task(watch(self._clock, pulse, limits, live.busy_with_tool, running.stop), name=f"watch-{task.id}")
+            try:
+                async for event in live.events:
+                    pulse.beat()
+                    if not course.seen:
+                        # Committed before anybody sees the event and before a tool it names runs.
+                        await self._finisher.seen(task)
+                        course.seen = True
+                    course.transcript.apply(event)
+                    for spill in course.transcript.take_spills():
+                        await self._logbook.spill(task.id, spill)
+            finally:
+                dog.cancel()
+                course.model_history = live.model_history
+
+    async def _prepare(self, course: Course) -> Worktree:
+        """The session's worktree, recorded, with nothing owed to it."""
+        task, known = course.task, course.known
+        worktree = await self._worktrees.ensure(task.project, task.session_id, known)
+        if known is None or worktree.path != known.path or worktree.repository != known.repository:
+            if not await self._store.record_worktree(task, self._host, worktree):
+                raise Fenced(task=task.id, epoch=task.epoch)
+        elif known.unsnapshotted_task is not None or known.discard_decision is not None:
+            worktree = await self._boundary.settle(known)
+        return worktree
+
+    async def _snapshot(self, course: Course) -> Snapshot | None:
+        """What the worktree holds now, with a warning when the repository itself was changed; raises `DiskFull`."""
+        worktree = course.worktree
+        if worktree is None:
+            return None
+        snapshot = await self._worktrees.snapshot(worktree)
+        if course.guard is not None and await self._worktrees.guard_state(worktree) != course.guard:
+            warning = (
+                "The repository's configuration, hooks or refs outside coder's changed while this turn ran; "
+                "look at .git/config, .git/hooks and the branches before approving."
+            )
+            course.notices.append(warning)
+            snapshot = replace(snapshot, warnings=(*snapshot.warnings, warning))
+        return snapshot
+
+    async def _leave(self, course: Course, end: End) -> None:
+        """The one door: snapshot, then one fenced transaction. A turn that runs again leaves no snapshot."""
+        snapshot, unsnapshotted = None, False
+        course.transcript.end_tools()
+        if end.outcome is not Outcome.REQUEUED:
+            try:
+                snapshot = await self._snapshot(course)
+            except TurnError as error:
+                unsnapshotted = course.seen
+                if end.outcome is Outcome.COMPLETED:
+                    end = End(Outcome.FAILED, Reason(error.reason), f"The work was done, but not recorded: {error.message}")
+            except Exception as error:
+                log.exception("a worktree could not be recorded", task=course.task.id)
+                unsnapshotted = course.seen
+                if end.outcome is Outcome.COMPLETED:
+                    end = End(Outcome.FAILED, Reason.INTERNAL, f"The work was done, but could not be read ({error}); see the log.")
+        ending = ending_of(course, end, snapshot, unsnapshotted)
+        while True:
+            try:
+                verdict = await self._finisher.finish(ending)
+            except (Unavailable, Fenced):
+                raise
+            except Exception as error:
+                # What cannot be stored whole is stored small: the work itself stays in the worktree.
+                log.exception("the end of a turn was refused; storing the least", task=course.task.id)
+                if ending.snapshot is None and not ending.text:
+                    await self._clock.sleep(AGAIN_SECONDS)
+                ending = least(ending, error)
+                continue
+            if verdict is Verdict.APPLYING:
+                await self._clock.sleep(APPLYING_SECONDS)
+            elif verdict is Verdict.MOVED and ending.snapshot is not None:
+                current = await self._store.worktree_of(course.task.session_id)
+                assert current is not None, "a worktree that was moved is recorded"
+                again = await self._worktrees.diff(current, ending.snapshot.commit)
+                ending = replace(ending, snapshot=replace(again, warnings=ending.snapshot.warnings))
+            else:
+                break
+        log.info("task ended", task=course.task.id, state=ending.state, reason=ending.reason, verdict=verdict)

@@ -1,0 +1,83 @@
+"""Recovers what others left: dead nodes' tasks, sessions nobody advanced, worktrees that something is owed to.
+
+Every node does it; there is no leader. All of it is idempotent and skips what somebody else is at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import structlog
+
+from coder.errors import CoderError, Held, Unavailable
+from coder.ports import ChangeStore, Clock, TaskStore, Worktrees
+from coder.runtime.boundary import Boundary
+from coder.runtime.wake import Wake
+
+DEEP_EVERY = 30  # polls between two looks at every idle session
+
+log = structlog.get_logger(__name__)
+
+
+class Rescuer:
+    def __init__(
+        self, tasks: TaskStore, changes: ChangeStore, worktrees: Worktrees, boundary: Boundary, clock: Clock, *, host: UUID, poll: float
+    ) -> None:
+        self._tasks = tasks
+        self._changes = changes
+        self._worktrees = worktrees
+        self._boundary = boundary
+        self._clock = clock
+        self._host = host
+        self._poll = poll
+        self._bell = Wake(clock)
+        self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        self._bell.wake()
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="rescuer")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        turn = 0
+        while True:
+            wait = self._poll
+            try:
+                if reaped := await self._tasks.reap():
+                    log.warning("recovered the tasks of a dead node", tasks=reaped)
+                await self._tasks.sweep(turn % DEEP_EVERY == 0)
+                await self._owed()
+                due = await self._tasks.next_due()
+                wait = self._poll if due is None else max(0.01, min(self._poll, due))
+                turn += 1
+            except Unavailable as error:
+                log.warning("nothing can be recovered while the database is away", why=error.message)
+            except Exception:
+                log.exception("the rescuer met an error it does not know; it goes on with the next poll")
+            await self._bell.wait(wait)
+
+    async def _owed(self) -> None:
+        """Settle worktrees of sessions that rest; a running turn settles its own before it starts."""
+        for worktree, busy in await self._changes.unfinished(self._host):
+            if busy:
+                continue
+            try:
+                async with self._worktrees.hold(worktree.session_id):
+                    current = await self._tasks.worktree_of(worktree.session_id)
+                    if current is not None:
+                        await self._boundary.settle(current)
+            except Held:
+                continue
+            except Unavailable:
+                raise
+            except CoderError as error:
+                log.warning("a worktree could not be settled; it is tried again", session=str(worktree.session_id), why=error.message)

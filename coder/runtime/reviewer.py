@@ -1,0 +1,165 @@
+"""Carries out approvals: plan -> store the plan -> touch the target -> settle. Crash-safe at every step.
+
+The plan is stored before anything is touched; whoever takes over a decision of a dead node compares the
+target with it and finishes forward, or says which files somebody else changed meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import structlog
+
+from coder.change import ChangeState, Claim, Found, Plan, display_path
+from coder.errors import CheckoutDirty, CoderError, MergeConflict, Unavailable
+from coder.ports import ChangeStore, Clock, Worktrees
+from coder.runtime.lease import Lease
+from coder.runtime.wake import Wake
+
+REFUSALS = {"superseded": "Change {id} was superseded before it could be approved; decide on the one that took its place."}
+NAMED_FILES = 10
+TRIES = 30
+TRY_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Reviewer:
+    def __init__(self, store: ChangeStore, worktrees: Worktrees, lease: Lease, clock: Clock, *, host: UUID, poll: float) -> None:
+        self._store = store
+        self._worktrees = worktrees
+        self._lease = lease
+        self._clock = clock
+        self._host = host
+        self._poll = poll
+        self._bell = Wake(clock)
+        self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        self._bell.wake()
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="reviewer")
+
+    async def stop(self) -> None:
+        """Let the decision at hand be finished, then stop."""
+        if self._task is not None:
+            task, self._task = self._task, None
+            self._bell.wake()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while self._task is not None:
+            try:
+                node = self._lease.node
+                claim = await self._store.claim_decision(node, self._host) if node is not None else None
+                if claim is not None:
+                    await self._carry_out(claim)
+                    continue
+            except Unavailable as error:
+                log.warning("decisions wait for the database", why=error.message)
+            except Exception:
+                log.exception("the reviewer met an error it does not know; the decision is tried again by the next node")
+            await self._bell.wait(self._poll)
+
+    async def _carry_out(self, claim: Claim) -> None:
+        """One decision to its end; every way out settles it."""
+        try:
+            if claim.plan is not None:
+                await self._recover(claim, claim.plan)
+                return
+            plan = await self._worktrees.plan(claim.approval)
+            verdict = await self._store.begin_applying(claim, plan)
+            if verdict != "applying":
+                await self._worktrees.forget(plan)
+                await self._refuse(claim, verdict)
+                return
+            await self._finish(claim, plan)
+        except Unavailable:
+            raise
+        except MergeConflict as conflict:
+            facts = {"files": conflict.facts["files"]}
+            await self._store.settle_decision(
+                claim,
+                outcome=conflict.code,
+                error=conflict.message,
+                facts=facts,
+                state=ChangeState.CONFLICTED,
+                conflicts=tuple(conflict.facts["conflicts"]),
+            )
+        except CoderError as error:
+            await self._settle_refused(claim, error)
+        except Exception as error:
+            log.exception("an approval failed in a way nobody foresaw", decision=str(claim.decision_id))
+            sentence = f"The approval failed inside coder ({type(error).__name__}: {error}); see the service's log, then approve again."
+            await self._settle_refused(claim, CoderError(sentence))
+
+    async def _finish(self, claim: Claim, plan: Plan) -> None:
+        """Touch the target as planned. What stops half-way is settled by comparing, like after a crash."""
+        for left in reversed(range(TRIES)):
+            try:
+                await self._worktrees.carry_out(plan)
+            except CoderError as error:
+                found, others = await self._worktrees.examine(plan)
+                if found is Found.OLD:
+                    await self._worktrees.forget(plan)
+                    await self._settle_refused(claim, error)
+                    return
+                if found is Found.OTHER or not left:
+                    await self._half_done(claim, error, others)
+                    return
+                if found is Found.MIXED:
+                    # A part is written (a full disk, say): only forward is whole again.
+                    log.warning("an approval is half-way; trying again", decision=str(claim.decision_id), why=error.message)
+                    await self._clock.sleep(TRY_SECONDS)
+                    continue
+            break
+        await self._approved(claim, plan)
+
+    async def _half_done(self, claim: Claim, error: CoderError, others: tuple[bytes, ...]) -> None:
+        files = [display_path(path) for path in others]
+        sentence = (
+            f"The approval stopped half-way: {error.message} Some files of the change are already in the checkout; approve again or reject."
+        )
+        await self._store.settle_decision(claim, outcome=error.code, error=sentence, facts={"files": files}, state=ChangeState.CONFLICTED)
+
+    async def _approved(self, claim: Claim, plan: Plan) -> None:
+        facts = {"target": plan.target, "branch": plan.branch, "commit": plan.new_commit, "files": len(claim.approval.paths)}
+        await self._store.settle_decision(claim, outcome="approved", facts=facts, state=ChangeState.APPROVED, written=plan.files)
+        await self._worktrees.forget(plan)
+        log.info("change approved", change=str(claim.change_id), target=plan.target, commit=plan.new_commit)
+
+    async def _recover(self, claim: Claim, plan: Plan) -> None:
+        """A node died while it applied this plan: look how far it came."""
+        found, others = await self._worktrees.examine(plan)
+        log.warning("going on with an approval that a dead node had begun", decision=str(claim.decision_id), found=found)
+        if found is Found.NEW:
+            await self._approved(claim, plan)
+        elif found is Found.OTHER:
+            files = [display_path(path) for path in others]
+            sentence = (
+                f"While this change was being applied, {', '.join(files[:NAMED_FILES])} got content that is neither old nor new; "
+                "look at these files, then approve again or reject."
+            )
+            await self._store.settle_decision(
+                claim, outcome="conflict", error=sentence, facts={"files": files}, state=ChangeState.CONFLICTED
+            )
+        else:
+            # Nothing or a part was done; the plan is still exactly what was approved.
+            await self._finish(claim, plan)
+
+    async def _refuse(self, claim: Claim, verdict: str) -> None:
+        if verdict == "fenced":
+            return
+        sentence = REFUSALS.get(verdict, "Change {id} is {verdict} by now, so this approval was not carried out.")
+        await self._store.settle_decision(
+            claim, outcome=verdict, error=sentence.format(id=claim.change_id, verdict=verdict), facts={"state": verdict}
+        )
+
+    async def _settle_refused(self, claim: Claim, error: CoderError) -> None:
+        """Nothing was touched; the change waits on, with a sentence on the decision."""
+        facts = {key: value for key, value in error.facts.items() if isinstance(value, str | int | list)}
+        state = None if claim.change_state is ChangeState.CONFLICTED and isinstance(error, CheckoutDirty) else ChangeState.PENDING
+        await self._store.settle_decision(claim, outcome=error.code, error=error.message, facts=facts, state=state)
