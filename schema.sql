@@ -195,9 +195,9 @@ alter table session_queue set (autovacuum_vacuum_scale_factor = 0.01);
 create table messages (
     id         uuid primary key default gen_random_uuid(),
     ordinal    bigint generated always as identity,
-    session_id uuid not null references sessions on delete cascade,
-    chat_id    uuid not null references chats on delete cascade,
-    task_id    bigint not null references tasks on delete cascade,
+    session_id uuid not null,
+    chat_id    uuid not null,
+    task_id    bigint not null references tasks on delete cascade,  -- and through it the session and the chat
     role       text not null check (role in ('user', 'assistant')),
     state      text not null check (state in ('streaming', 'complete', 'failed', 'cancelled', 'interrupted')),
     text       text not null default '',
@@ -376,7 +376,8 @@ create view changes as
 -- will find the row it wants after us. `p_ring` wakes the nodes when a session became ready; a node that
 -- has just ended a turn does not ring, since the slot it freed is the one that session needs.
 create function coder.place(p_sessions uuid[], p_ring boolean default true) returns void
-language plpgsql set coder.actor = 'node' as $$
+language plpgsql set coder.actor = 'node'
+set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 declare
     woken int;
 begin
@@ -853,7 +854,8 @@ returns table (
     id bigint, epoch bigint, attempts smallint, max_attempts smallint, session_id uuid, chat_id uuid, message_id uuid, project jsonb,
     input text, agent text, model text, mode_id text, thinking_option_id text, timeout interval, cwd text, remarks jsonb, model_history text,
     worktree jsonb
-) language plpgsql set coder.actor = 'node' as $$
+) language plpgsql set coder.actor = 'node'
+set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     v_sessions uuid[];
@@ -947,7 +949,8 @@ end $$;
 -- The first event of these turns is about to be seen: from here on they never run again by themselves.
 -- Answers the tasks that are still the caller's.
 create function coder.mark_seen(p_tasks bigint[], p_epochs bigint[]) returns setof bigint
-language sql set coder.actor = 'node' as $$
+language sql set coder.actor = 'node'
+set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
     update tasks t set first_event_at = coalesce(t.first_event_at, clock_timestamp())
     from unnest(p_tasks, p_epochs) as e(id, epoch)
     where t.id = e.id and t.epoch = e.epoch and t.state = 'running'
@@ -1016,7 +1019,8 @@ end $$;
 -- Let sessions go on after their task ended. They must be running under the epoch that is named. Answers
 -- those it could not lock (a producer or a claimer holds them): the caller passes them in again.
 create function coder.advance(p_sessions uuid[], p_epochs bigint[]) returns table (session_id uuid, epoch bigint)
-language plpgsql set coder.actor = 'node' as $$
+language plpgsql set coder.actor = 'node'
+set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     v_locked uuid[];
@@ -1043,7 +1047,8 @@ end $$;
 -- and `left` rows for sessions to pass to the next call.
 create function coder.finish(p_endings jsonb, p_diffs bytea[], p_left_sessions uuid[], p_left_epochs bigint[])
 returns table (verdict text, task_id bigint, change_id uuid, session_id uuid, epoch bigint)
-language plpgsql set coder.actor = 'node' as $$
+language plpgsql set coder.actor = 'node'
+set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     v_ended bigint[];
@@ -1072,7 +1077,7 @@ begin
         select * from jsonb_to_recordset(p_endings) as x(
             task_id bigint, epoch bigint, session_id uuid, state text, reason text, error text, notices text[], output_summary text,
             input_tokens bigint, cached_tokens bigint, output_tokens bigint, execution_path text, agent_used text, text text,
-            reasoning text, tool_calls jsonb, message_state text, remark_ids uuid[])
+            reasoning text, tool_calls jsonb, message_state text)
         where x.task_id <> all (v_wait)
     ), ended as (
         update tasks t
@@ -1090,16 +1095,12 @@ begin
             epoch = case when e.state <> 'pending' then t.epoch end,
             node_id = case when e.state <> 'pending' then t.node_id end
         from e where t.id = e.task_id and t.epoch = e.epoch and t.state = 'running'
-        returning t.id, t.session_id, e.epoch
+        returning t.id, t.session_id, e.epoch, e.message_state, e.text, e.reasoning, e.tool_calls
     ), said as (
         update messages m
         set state = e.message_state, text = e.text, reasoning = e.reasoning, tool_calls = e.tool_calls, ended_at = clock_timestamp()
-        from e join ended on ended.id = e.task_id
-        where m.task_id = e.task_id and m.role = 'assistant'
-    ), told as (
-        update decisions d set told_task = e.task_id
-        from e join ended on ended.id = e.task_id
-        where d.id = any (e.remark_ids) and e.state <> 'pending'
+        from ended e
+        where m.task_id = e.id and m.role = 'assistant'
     )
     select array_agg(ended.id), v_sessions || coalesce(array_agg(ended.session_id), '{}'), v_epochs || coalesce(array_agg(ended.epoch), '{}')
     into v_ended, v_sessions, v_epochs from ended;
@@ -1107,7 +1108,7 @@ begin
     for e in select x, x ->> 'model_history' as history, (x ->> 'chat_id')::uuid as chat_id, x -> 'snapshot' as snapshot,
                     (x ->> 'task_id')::bigint as task_id, (x ->> 'session_id')::uuid as session_id, x ->> 'state' as state,
                     x ->> 'agent_used' as agent, (x ->> 'diff')::int as diff, (x ->> 'context_tokens')::bigint as context_tokens,
-                    (x ->> 'unsnapshotted')::boolean as unsnapshotted
+                    (x ->> 'unsnapshotted')::boolean as unsnapshotted, x -> 'remark_ids' as remark_ids
              from jsonb_array_elements(p_endings) x where (x ->> 'task_id')::bigint <> all (v_wait)
     loop
         if e.task_id <> all (coalesce(v_ended, '{}')) then
@@ -1116,6 +1117,9 @@ begin
         end if;
         if e.history is not null then
             update chats set model_history = e.history::json, context_size = coalesce(e.context_tokens, context_size) where chats.id = e.chat_id;
+        end if;
+        if e.remark_ids <> '[]' and e.state <> 'pending' then
+            update decisions set told_task = e.task_id where decisions.id in (select r::uuid from jsonb_array_elements_text(e.remark_ids) r);
         end if;
         v_change := null;
         if e.snapshot <> 'null' then
