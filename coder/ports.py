@@ -5,7 +5,7 @@ An adapter implements one of them; nothing else crosses between the worlds.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -160,6 +160,14 @@ class Worktrees(Protocol):
         """Save what is unsaved under a ref, then delete the worktree and git's record of it."""
         ...
 
+    async def orphans(self, project: Project, known_sessions: Collection[UUID]) -> list[Path]:
+        """Directories and git records of worktrees that belong to no known session."""
+        ...
+
+    async def remove_orphan(self, project: Project, path: Path) -> None:
+        """Save what an orphan holds under a ref, then delete it; one that git cannot read stays."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -250,8 +258,8 @@ class ChangeStore(Protocol):
 
     async def removed(self, worktree: Worktree) -> None: ...
 
-    async def known(self, host: UUID) -> list[tuple[UUID, UUID, str, str]]:
-        """Project id, session id, worktree path and repository of every worktree on this host."""
+    async def known(self, host: UUID) -> list[tuple[Project, frozenset[UUID]]]:
+        """Every project this host may have, with the sessions that have a worktree here."""
         ...
 
 

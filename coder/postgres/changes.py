@@ -12,7 +12,8 @@ import asyncpg
 from coder.change import Approval, ChangeState, Claim, ConflictFile, Plan, PlannedFile, Snapshot, Worktree, display_path
 from coder.postgres.pool import our_words
 from coder.postgres.statements import load
-from coder.postgres.tasks import snapshot_json, worktree_from
+from coder.postgres.tasks import project_from, snapshot_json, worktree_from
+from coder.task import Project
 
 STATEMENTS = load("changes.sql")
 
@@ -132,6 +133,6 @@ class PostgresChanges:
     async def removed(self, worktree: Worktree) -> None:
         await self._fetch("worktree_removed", session_id=worktree.session_id)
 
-    async def known(self, host: UUID) -> list[tuple[UUID, UUID, str, str]]:
+    async def known(self, host: UUID) -> list[tuple[Project, frozenset[UUID]]]:
         rows = await self._fetch("known_worktrees", host=host)
-        return [(row["project_id"], row["session_id"], row["path"], row["repository"]) for row in rows]
+        return [(project_from(json.loads(row["project"])), frozenset(row["sessions"])) for row in rows]

@@ -32,5 +32,6 @@ order by s.closed_at limit 100;
 update session_worktrees set removed_at = clock_timestamp() where session_id = :session_id;
 
 -- name: known_worktrees
-select w.project_id, w.session_id, w.path, p.path as repository
-from session_worktrees w join projects p on p.id = w.project_id where w.host_id = :host and w.removed_at is null;
+select to_jsonb(p) as project,
+       array(select w.session_id from session_worktrees w where w.project_id = p.id and w.host_id = :host and w.removed_at is null) as sessions
+from projects p where p.host_id is null or p.host_id = :host order by p.name;

@@ -198,7 +198,7 @@ def main(argv: list[str]) -> int:
         if tie == "pipe":
             return _watch(program, arguments)
         if tie == "signal":
-            # Only now: a change of credentials, the user namespace's included, clears it.
+            # Only now: becoming another user clears it (prctl(2)).
             _libc("prctl", _PR_SET_PDEATHSIG, signal.SIGINT)
             if os.getppid() != int(parent):
                 print("launch: the process that asked for this has ended", file=sys.stderr)

@@ -101,3 +101,13 @@ class Listener:
             return
         for ring in self._rings[channel]:
             ring()
+
+
+class Silence:
+    """No LISTEN at all (behind a transaction pooler without a direct connection): the polls do the work."""
+
+    def on(self, channel: str, ring: Callable[[], None]) -> None: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...

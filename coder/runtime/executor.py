@@ -140,7 +140,7 @@ class Executor:
             chat_id=task.chat_id,
             prompt=prompt(task),
             worktree=Path(worktree.path),
-            cwd=cwd if await asyncio.to_thread(cwd.is_dir) else Path(worktree.path),
+            cwd=cwd if cwd.is_dir() else Path(worktree.path),  # noqa: ASYNC240 - one stat
             model=task.model,
             mode_id=task.mode_id,
             thinking_option_id=task.thinking_option_id,

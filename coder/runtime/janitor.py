@@ -48,14 +48,12 @@ class Janitor:
                 except Held:
                     continue
             gone.append(worktree.path)
-        for path in await self._worktrees.orphans([(project, path, repository) for project, _, path, repository in await self._known()]):
-            if not dry_run:
-                await self._worktrees.remove_orphan(path)
-            gone.append(path)
+        for project, sessions in await self._store.known(self._host):
+            for path in await self._worktrees.orphans(project, sessions):
+                if not dry_run:
+                    await self._worktrees.remove_orphan(project, path)
+                gone.append(str(path))
         return gone
-
-    async def _known(self) -> list[tuple[UUID, UUID, str, str]]:
-        return await self._store.known(self._host)
 
     async def _run(self) -> None:
         while True:

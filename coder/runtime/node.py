@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -95,10 +95,10 @@ class Node:
         self.janitor = Janitor(changes, worktrees, clock, host=host, retention=pace.retention)
         self._inflight.on_ended(self._rescuer.wake)
 
-    async def start(self, crashed: UUID | None = None) -> None:
-        """Take up work. `crashed`: the node of a predecessor whose process and agents are known to be gone."""
-        if crashed is not None:
-            await self._worlds.tasks.crashed(crashed, self._host)
+    async def start(self, crashed: Sequence[UUID] = ()) -> None:
+        """Take up work. `crashed`: nodes of this host whose processes and agents are known to be gone."""
+        for node in crashed:
+            await self._worlds.tasks.crashed(node, self._host)
         await self._lease.start()
         await self.probe()
         self._finisher.start()

@@ -1,0 +1,3 @@
+from coder.main import main
+
+main()

@@ -1,0 +1,156 @@
+"""What `coder doctor` looks at, and the collection that `coder gc` runs: both need several worlds at once."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from uuid import uuid4
+
+import asyncpg
+import httpx
+
+from coder.config import Settings
+from coder.errors import CoderError, Unavailable
+from coder.git.repository import git_version
+from coder.git.worktrees import GitWorktrees
+from coder.host.identity import host_id
+from coder.ports import Finding
+from coder.postgres.changes import PostgresChanges
+from coder.postgres.embedded import find_binaries
+from coder.postgres.pool import open_pool, our_words
+from coder.postgres.schema import VERSION
+from coder.runtime.clock import SystemClock
+from coder.runtime.janitor import Janitor
+from coder.service import data_dir, database_url
+
+LEAST_FREE_BYTES = 2 * 1024**3
+LEAST_GIT = (2, 38)
+ECHO_SECONDS = 5.0
+OLD_TRANSACTION_SECONDS = 300
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Look at everything coder stands on; each finding that is not well names its cure."""
+    findings = [git(), disk(settings), *await model(settings), sandbox()]
+    try:
+        dsn = database_url(settings)
+    except CoderError as error:
+        return [Finding("PostgreSQL", False, error.message, "run bin/up, or set CODER_DATABASE_URL"), *findings]
+    return [*await postgres(settings, dsn), *findings]
+
+
+async def postgres(settings: Settings, dsn: str) -> list[Finding]:
+    """The server, the schema, the LISTEN round trip, and transactions that hold the queue back."""
+    try:
+        with our_words():
+            connection = await asyncpg.connect(dsn, timeout=5)
+    except Unavailable as error:
+        return [Finding("PostgreSQL", False, error.message, "start it, or correct CODER_DATABASE_URL")]
+    try:
+        version = connection.get_server_version()
+        origin = "the configured server" if settings.database_url else f"embedded, {find_binaries().origin}"
+        found = [Finding("PostgreSQL", version.major >= 15, f"{version.major}.{version.minor} ({origin})", "use PostgreSQL 15 or newer")]
+        found.append(await schema(connection))
+        listen = settings.listen_url.get_secret_value() if settings.listen_url else dsn
+        found.append(await echo(listen))
+        oldest = await connection.fetchval(
+            "select extract(epoch from max(clock_timestamp() - xact_start))::int from pg_stat_activity where backend_xmin is not null"
+        )
+        found.append(
+            Finding(
+                "oldest transaction",
+                (oldest or 0) < OLD_TRANSACTION_SECONDS,
+                f"{oldest or 0} s",
+                "end it (pg_stat_activity names it): while it is open the queue's tables cannot be vacuumed and claims get slow",
+            )
+        )
+        return found
+    finally:
+        await connection.close()
+
+
+async def schema(connection: asyncpg.Connection) -> Finding:
+    if await connection.fetchval("select to_regclass('public.schema_version')") is None:
+        return Finding("schema", False, "not applied", "run `coder migrate`")
+    version = await connection.fetchval("select max(version) from schema_version")
+    return Finding(
+        "schema", version == VERSION, f"version {version}, this coder has {VERSION}", "run `coder migrate` with the newest coder"
+    )
+
+
+async def echo(dsn: str) -> Finding:
+    """A notification to ourselves and back."""
+    if dsn == "off":
+        return Finding("LISTEN", True, "switched off; the queue is polled")
+    heard = asyncio.Event()
+    try:
+        with our_words():
+            connection = await asyncpg.connect(dsn, timeout=5)
+    except Unavailable as error:
+        return Finding("LISTEN", False, error.message, "correct CODER_LISTEN_URL")
+    try:
+        channel = f"coder_doctor_{uuid4().hex}"
+        await connection.add_listener(channel, lambda *_: heard.set())
+        sent = asyncio.get_running_loop().time()
+        await connection.execute("select pg_notify($1, '')", channel)
+        await asyncio.wait_for(heard.wait(), ECHO_SECONDS)
+        return Finding("LISTEN", True, f"round trip {(asyncio.get_running_loop().time() - sent) * 1000:.1f} ms")
+    except TimeoutError:
+        return Finding("LISTEN", False, "no echo", "is this a transaction pooler? set CODER_LISTEN_URL to a direct connection, or to off")
+    finally:
+        await connection.close()
+
+
+def git() -> Finding:
+    try:
+        version = git_version()
+    except CoderError as error:
+        return Finding("git", False, error.message, "install git 2.38 or newer")
+    return Finding("git", version >= LEAST_GIT, ".".join(map(str, version)), "install git 2.38 or newer")
+
+
+def disk(settings: Settings) -> Finding:
+    folder = data_dir(settings)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    return Finding(
+        "disk", free >= LEAST_FREE_BYTES, f"{free / 1024**3:.1f} GiB free at {folder}", "free some space, or move CODER_DATA_DIR"
+    )
+
+
+async def model(settings: Settings) -> list[Finding]:
+    """Whether native inference has an endpoint, and whether that answers."""
+    base, cure = settings.model_base_url, "set CODER_MODEL_BASE_URL (and CODER_MODEL_API_KEY, CODER_DEFAULT_MODEL)"
+    if base is None:
+        return [Finding("model endpoint", False, "none is configured, so native tasks fail", cure)]
+    key = settings.model_api_key.get_secret_value() if settings.model_api_key else ""
+    try:
+        async with httpx.AsyncClient(timeout=5) as client:
+            answer = await client.get(f"{base.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}", "x-api-key": key})
+    except httpx.HTTPError as error:
+        return [Finding("model endpoint", False, f"{base} cannot be reached ({type(error).__name__})", cure)]
+    well = answer.status_code < 500 and answer.status_code not in (401, 403)
+    found = [Finding("model endpoint", well, f"{base} answers {answer.status_code}", "correct the address or CODER_MODEL_API_KEY")]
+    named = settings.default_model or ""
+    found.append(Finding("default model", bool(named.strip()), named or "none", "set CODER_DEFAULT_MODEL, or name a model in each task"))
+    return found
+
+
+def sandbox() -> Finding:
+    bwrap = shutil.which("bwrap")
+    return Finding(
+        "sandbox", True, f"bubblewrap is at {bwrap}" if bwrap else "no bubblewrap: agents run with this user's rights, in their worktrees"
+    )
+
+
+async def collect(settings: Settings, dsn: str, dry_run: bool) -> list[str]:
+    """What `coder gc` removes, or would remove."""
+    where = data_dir(settings)
+    pool = await open_pool(dsn, size=1, name="coder-gc")
+    try:
+        retention = settings.retention_days * 86400
+        janitor = Janitor(PostgresChanges(pool), GitWorktrees(where), SystemClock(), host=host_id(where), retention=retention)
+        return await janitor.collect(dry_run)
+    finally:
+        await pool.close()

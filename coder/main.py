@@ -1,0 +1,133 @@
+"""The wiring of the command line: what its commands need of the worlds, and the entry point."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from uuid import UUID
+
+from coder.cli.app import build
+from coder.config import Role, Settings
+from coder.errors import NotFound, Unavailable
+from coder.ports import Finding, SyncDoor
+
+STOP_SECONDS = 60.0
+
+
+class CommandHouse:
+    """Implements `cli.house.House`. What a command does not need is not imported for it."""
+
+    def __init__(self) -> None:
+        self._settings: Settings | None = None
+
+    def settings(self) -> Settings:
+        if self._settings is None:
+            self._settings = Settings()
+        return self._settings
+
+    def door(self) -> SyncDoor:
+        from coder.postgres.sync import PsycopgDoor
+
+        return PsycopgDoor(self.database_url())
+
+    def database_url(self) -> str:
+        from coder.service import database_url
+
+        return database_url(self.settings())
+
+    def host_id(self) -> UUID:
+        from coder.host.identity import host_id
+        from coder.service import data_dir
+
+        return host_id(data_dir(self.settings()))
+
+    def up(self, role: Role, demo: bool) -> int:
+        """Run the service in the foreground until it is stopped."""
+        from coder.demo.show import Demo
+        from coder.service import Service
+
+        settings = self.settings()
+        if running := self._running():
+            raise Unavailable(f"coder already runs on this data directory (pid {running[0]['pid']}); stop it with `coder down` first.")
+        if not demo:
+            return Service(settings, role).run(self._say_ready)
+        with Demo(settings) as shown:
+            return Service(shown.settings, role).run(
+                lambda ready: shown.run(ready.url, ready.token, ready.database_url, self._say_ready, ready)
+            )
+
+    async def _say_ready(self, ready: object) -> None:
+        from coder.service import Ready
+
+        assert isinstance(ready, Ready)
+        print(f"ready: {ready.url or 'dispatching (no API in this process)'}", flush=True)
+        if ready.token:
+            print(f"token: {ready.token}   (shown this once; CODER_ADMIN_TOKEN sets one of your own)", flush=True)
+        print("queue: bin/coder psql -c \"insert into tasks (project_id, input) select id, 'say hello' from projects limit 1\"", flush=True)
+
+    def _running(self) -> list[dict[str, object]]:
+        """The services of this data directory whose processes live."""
+        from coder.host.slot import alive
+        from coder.service import data_dir
+
+        found = [json.loads(path.read_text() or "{}") for path in sorted(data_dir(self.settings()).glob("service-*.json"))]
+        return [each for each in found if alive(each.get("pid"))]
+
+    def down(self) -> str:
+        """Ask the services of this data directory to stop, and wait until they have."""
+        from coder.host.slot import alive
+
+        running = self._running()
+        if not running:
+            return "Nothing of this data directory runs."
+        pids = [int(str(each["pid"])) for each in running]
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS + self.settings().drain_seconds
+        while any(alive(pid) for pid in pids):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Process {pids} was asked to stop but still runs; look at its log.")
+            time.sleep(0.05)
+        return f"Stopped (pid {', '.join(map(str, pids))})."
+
+    def migrate(self) -> str:
+        from coder.postgres.schema import migrate
+
+        before, after = migrate(self.database_url())
+        return f"The schema is version {after}." if before == after else f"The schema went from version {before} to {after}."
+
+    def psql(self) -> list[str]:
+        """The command line of psql, the bundled one where it is there."""
+        from coder.postgres.embedded import find_binaries
+
+        bundled = find_binaries().psql
+        return [str(bundled) if bundled else "psql", self.database_url()]
+
+    def doctor(self) -> list[Finding]:
+        from coder.doctor import examine
+
+        return asyncio.run(examine(self.settings()))
+
+    def gc(self, dry_run: bool) -> list[str]:
+        from coder.doctor import collect
+
+        return asyncio.run(collect(self.settings(), self.database_url(), dry_run))
+
+    def task_log(self, task_id: int) -> Path:
+        from coder.host.logbook import FileLogbook
+        from coder.service import data_dir
+
+        path = FileLogbook(data_dir(self.settings())).path(task_id)
+        if not path.exists():
+            raise NotFound(kind="log of task", name=task_id, look="coder task show")
+        return path
+
+
+def main() -> None:
+    """The `coder` command."""
+    sys.exit(build(CommandHouse())())

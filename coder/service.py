@@ -1,0 +1,258 @@
+"""The service of one process: database, node, API, in the order they start, and back in the order they stop.
+
+Roles: `all` is API and dispatcher in one process; `api` and `dispatch` are one of them, on the same database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+from coder.backends.guardian import Guardians
+from coder.backends.native import NativeBackend
+from coder.config import Role, Settings
+from coder.errors import Unavailable
+from coder.git.worktrees import GitWorktrees
+from coder.host.identity import host_id, host_name
+from coder.host.logbook import FileLogbook
+from coder.host.slot import take
+from coder.ports import Backend, Door, Wakeups
+from coder.postgres.changes import PostgresChanges
+from coder.postgres.door import PostgresDoor
+from coder.postgres.embedded import EmbeddedServer, read_dsn
+from coder.postgres.listener import Listener, Silence
+from coder.postgres.pool import open_pool
+from coder.postgres.schema import migrate
+from coder.postgres.tasks import PostgresTasks
+from coder.runtime.clock import SystemClock
+from coder.runtime.node import Node, Pace, Worlds
+from coder.web.app import build
+
+TOKEN_BYTES = 32
+GRACEFUL_SECONDS = 5
+QUEUE_CONNECTIONS = 4
+DOOR_CONNECTIONS = 8
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What whoever started the service needs to know. The token is None unless it was made just now."""
+
+    url: str | None
+    token: str | None
+    database_url: str
+
+
+def prepare_logging(settings: Settings) -> None:
+    """Logs go to standard error, one line an event; standard output is for what people asked for."""
+    last: Any = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def data_dir(settings: Settings) -> Path:
+    return settings.data_dir.expanduser().resolve()
+
+
+def database_url(settings: Settings) -> str:
+    """Where the database is: the configured one, or the embedded one that runs on the data directory."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    found = read_dsn(data_dir(settings))
+    if found is None:
+        raise Unavailable("No database is running; start coder with `bin/up`, or set CODER_DATABASE_URL.")
+    return found
+
+
+class SignalFreeServer(uvicorn.Server):
+    """uvicorn without its signal handlers: the service decides when to stop."""
+
+    def capture_signals(self) -> Any:
+        return nullcontext()
+
+
+class Service:
+    """Args: backends: instead of the usual ones, by agent name (measurements and tests bring their own)."""
+
+    def __init__(self, settings: Settings, role: Role, backends: Callable[[Guardians], Mapping[str, Backend]] | None = None) -> None:
+        self._settings = settings
+        self._role = role
+        self._backends = backends or (lambda guardians: {"native": NativeBackend(settings, guardians)})
+        self._embedded: EmbeddedServer | None = None
+        self._clock = SystemClock()
+        self.host = host_id(data_dir(settings))
+
+    def run(self, ready: Callable[[Ready], Awaitable[None]]) -> int:
+        """Start everything, say so, serve until SIGTERM or SIGINT; answers the exit code. Call it from the main thread."""
+        prepare_logging(self._settings)
+        data_dir(self._settings).mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._settings.database_url is None:
+            self._embedded = EmbeddedServer(data_dir(self._settings))
+            self._embedded.start()
+        try:
+            dsn = self._settings.database_url.get_secret_value() if self._settings.database_url else self.embedded_dsn()
+            migrate(dsn)
+            asyncio.run(self._serve(dsn, ready))
+        finally:
+            if self._embedded is not None:
+                self._embedded.stop()
+        return 0
+
+    def embedded_dsn(self) -> str:
+        assert self._embedded is not None, "only asked for where the embedded server was started"
+        return self._embedded.dsn
+
+    async def _serve(self, dsn: str, ready: Callable[[Ready], Awaitable[None]]) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        async with AsyncExitStack() as stack:
+            if self._embedded is not None and self._embedded.owned:
+                keeper = asyncio.create_task(self._keep(self._embedded), name="embedded-postgres")
+                stack.callback(keeper.cancel)
+            pool = await open_pool(dsn, size=DOOR_CONNECTIONS, plan_anew=True, name="coder-door")
+            stack.push_async_callback(pool.close)
+            door = PostgresDoor(pool, self._clock)
+            token = await self._ensure_token(door)
+            queue = await open_pool(dsn, size=QUEUE_CONNECTIONS, name="coder-queue")
+            stack.push_async_callback(queue.close)
+            lease = await open_pool(dsn, size=1, name="coder-lease")
+            stack.push_async_callback(lease.close)
+            tasks = PostgresTasks(queue, lease)
+            await tasks.register_host(self.host, host_name())
+            if self._role != "api":
+                await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), dsn))
+            url = await stack.enter_async_context(self._web(door)) if self._role != "dispatch" else None
+            await stack.enter_async_context(self._note(url))
+            await ready(Ready(url, token, dsn))
+            await stop.wait()
+            log.info("stopping", drain_seconds=self._settings.drain_seconds)
+
+    async def _keep(self, server: EmbeddedServer) -> None:
+        """Start the embedded server again whenever it dies under us."""
+        while True:
+            await server.wait()
+            log.error("the embedded PostgreSQL ended unexpectedly; starting it again", log=str(server.log_path))
+            try:
+                server.start()
+            except Unavailable as error:
+                log.error("the embedded PostgreSQL does not start", why=error.message)
+                await self._clock.sleep(self._settings.poll_seconds)
+
+    async def _ensure_token(self, door: Door) -> str | None:
+        """The configured admin token, or one made at the first start; answers it only when it was made just now."""
+        if self._settings.admin_token is not None:
+            await door.row("token_add", name="admin", hash=digest(self._settings.admin_token.get_secret_value()))
+            return None
+        if (await door.row("token_count"))["tokens"]:
+            return None
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        await door.row("token_add", name="admin", hash=digest(token))
+        return token
+
+    @asynccontextmanager
+    async def _node(self, tasks: PostgresTasks, changes: PostgresChanges, dsn: str) -> AsyncIterator[Node]:
+        settings, where = self._settings, data_dir(self._settings)
+        slot = take(where)
+        guardians = Guardians(lock_fd=slot.fd)
+        listen = settings.listen_url.get_secret_value() if settings.listen_url else dsn
+        wakeups: Wakeups = Silence() if listen == "off" else Listener(listen, self._clock)
+        worlds = Worlds(
+            tasks=tasks,
+            changes=changes,
+            worktrees=GitWorktrees(where),
+            backends=self._backends(guardians),
+            guards=guardians,
+            wakeups=wakeups,
+            logbook=FileLogbook(where),
+            clock=self._clock,
+        )
+        pace = Pace(
+            slots=settings.max_turns,
+            poll=settings.poll_seconds,
+            lease=settings.lease_seconds,
+            beat=settings.beat_seconds,
+            drain=settings.drain_seconds,
+            silent=settings.inactivity_seconds,
+            tool=settings.tool_seconds,
+            retention=settings.retention_days * 86400,
+        )
+        node = Node(worlds, pace, self.host, slot.remember)
+        try:
+            await node.start(slot.crashed)
+            yield node
+        finally:
+            await node.stop()
+            slot.release()
+
+    @asynccontextmanager
+    async def _web(self, door: Door) -> AsyncIterator[str]:
+        """Serve the API; answers its address."""
+        config = uvicorn.Config(
+            build(door, self._settings, self.host),
+            host=self._settings.host,
+            port=self._settings.port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        )
+        server = SignalFreeServer(config)
+        serving = asyncio.create_task(server.serve(), name="api")
+        try:
+            while not server.started:
+                if serving.done():
+                    raise Unavailable(
+                        f"The API cannot listen on {self._settings.host}:{self._settings.port}; is something else there? "
+                        "Set CODER_PORT to a free port."
+                    )
+                await asyncio.wait({serving}, timeout=0.01)
+            host, port = server.servers[0].sockets[0].getsockname()[:2]
+            yield f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        finally:
+            server.should_exit = True
+            await asyncio.gather(serving, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _note(self, url: str | None) -> AsyncIterator[None]:
+        """Say in the data directory who serves it, for `coder down` and `coder status`."""
+        path = service_file(self._settings, self._role)
+        path.write_text(json.dumps({"pid": os.getpid(), "url": url, "role": self._role}))
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def service_file(settings: Settings, role: str) -> Path:
+    return data_dir(settings) / f"service-{role}.json"
+
+
+def digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
