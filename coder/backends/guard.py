@@ -126,7 +126,7 @@ class Family:
         while self.left():
             remaining = kill_at - now()
             if remaining <= 0:
-                # Frozen first: a family that forks as fast as it is killed would win the race.
+                # Frozen first: who forks as fast as it is killed would win the race.
                 self._signal_all(signal.SIGSTOP)
                 self._signal_all(signal.SIGKILL)
                 remaining = RETRY_KILL
@@ -143,7 +143,9 @@ class Family:
 
     def _signal_all(self, number: int) -> None:
         if LINUX:
-            for pid, parent in list(descendants()):
+            # To freeze: each as soon as it is found, before it has more children. To end: all are found before the first
+            # is signalled, since the children of one that goes move elsewhere in the tree.
+            for pid, parent in descendants() if number == signal.SIGSTOP else list(descendants()):
                 send(pid, parent, number)
         elif self.status is None:
             os.killpg(self.program, number)
@@ -169,11 +171,16 @@ def become_program(guardian: int, program: str, argv: list[str], environ: dict[b
 def children(parent: int) -> Iterator[int]:
     """The children of a process, zombies included; none of one that is gone. (proc(5): /proc/<pid>/task/<tid>/children)"""
     try:
-        for thread in os.listdir(f"/proc/{parent}/task"):
-            with open(f"/proc/{parent}/task/{thread}/children") as listing:
-                yield from map(int, listing.read().split())
-    except (FileNotFoundError, ProcessLookupError):
+        threads = os.listdir(f"/proc/{parent}/task")
+    except OSError:  # it is gone; for anything else see `send`
         return
+    for thread in threads:
+        try:
+            with open(f"/proc/{parent}/task/{thread}/children") as listing:
+                found = listing.read().split()
+        except OSError:
+            continue
+        yield from map(int, found)
 
 
 def descendants() -> Iterator[tuple[int, int]]:
@@ -190,17 +197,21 @@ def descendants() -> Iterator[tuple[int, int]]:
 
 
 def send(pid: int, parent: int, number: int) -> None:
-    """Signal a descendant, but nobody who got its number after it ended: hold it first, then look whose child it is."""
+    """Signal a descendant, but nobody who got its number after it ended: hold it first, then look whose child it is.
+
+    One that is gone needs none. One that cannot be signalled (another user's; no descriptor free) is tried again by
+    `Family.end`, which stays until everybody has gone.
+    """
     try:
         handle = os.pidfd_open(pid)
-    except ProcessLookupError:
+    except OSError:
         return
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             found = int(stat.read().rpartition(b")")[2].split()[1])
         if found in (parent, os.getpid()):
             signal.pidfd_send_signal(handle, number)
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return
     finally:
         os.close(handle)
