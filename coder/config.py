@@ -26,7 +26,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("~/.local/share/coder"), description="Where coder keeps the embedded database, worktrees and logs")
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8390, ge=0, le=65535, description="Port the API listens on; 0 = any free one")
-    admin_token: SecretStr | None = Field(None, description="Token with every right; without it one is made at the first start and printed once")
+    admin_token: SecretStr | None = Field(
+        None, description="Token with every right; without it one is made at the first start and printed once"
+    )
     url: str | None = Field(None, description="Command line only: talk HTTP to this address instead of SQL to the database")
     token: SecretStr | None = Field(None, description="Command line only: the token for CODER_URL")
 

@@ -103,7 +103,7 @@ class CommandHouse:
 
     def psql(self) -> list[str]:
         """The command line of psql, the bundled one where it is there."""
-        from coder.postgres.embedded import find_binaries
+        from coder.postgres.binaries import find_binaries
 
         bundled = find_binaries().psql
         return [str(bundled) if bundled else "psql", self.database_url()]

@@ -61,18 +61,19 @@ def clean_json(text: str) -> str:
         return "{}"
     try:
         value = json.loads(text)
-        return text if clean(text) == text and "\\u" not in text else json.dumps(_cleaned(value), ensure_ascii=False)
+        return text if clean(text) == text and "\\u" not in text else json.dumps(clean_value(value), ensure_ascii=False)
     except (ValueError, RecursionError):
         return json.dumps(clean(text), ensure_ascii=False)
 
 
-def _cleaned(value: Any) -> Any:
+def clean_value(value: Any) -> Any:
+    """A JSON value with every string in it cleaned."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, list):
-        return [_cleaned(item) for item in value]
+        return [clean_value(item) for item in value]
     if isinstance(value, dict):
-        return {clean(key): _cleaned(item) for key, item in value.items()}
+        return {clean(key): clean_value(item) for key, item in value.items()}
     return value
 
 

@@ -52,6 +52,14 @@ class Confined:
             raise Refused(f"{path} is outside the worktree {self.root}; only paths inside it can be used.")
         return self._joined([], below, path)
 
+    def real(self, path: str) -> str:
+        """The path below the root that a path names once its symlinks are followed; `.` for the root itself.
+
+        Raises as `parent` does.
+        """
+        with self._walked(path, create=False) as (_, parts):
+            return "/".join(parts) or "."
+
     @contextmanager
     def parent(self, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
         """The directory a path lies in, as an open descriptor, and the name in it, which is no symlink.
@@ -65,13 +73,18 @@ class Confined:
             Refused: the path leads out of the worktree or into `.git`.
             OSError: a directory on the way does not exist or cannot be opened.
         """
+        with self._walked(path, create) as (directory, parts):
+            yield directory, parts[-1] if parts else "."
+
+    @contextmanager
+    def _walked(self, path: str, create: bool) -> Iterator[tuple[int, tuple[str, ...]]]:
         parts = self.parts(path)
         for _ in range(_HOPS):
             directory, done = self._descend(parts[:-1], create)
             try:
                 link = _link(directory, parts[done]) if parts else None
                 if link is None and done >= len(parts) - 1:
-                    yield directory, parts[-1] if parts else "."
+                    yield directory, parts
                     return
             finally:
                 os.close(directory)

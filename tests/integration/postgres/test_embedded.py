@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from coder.errors import Conflict, Unavailable
-from coder.postgres import binaries, embedded, launch
+from coder.postgres import binaries, launch
 from coder.postgres.embedded import Binaries, EmbeddedServer, find_binaries, read_dsn
 
 DEADLINE = 60.0
@@ -335,7 +335,7 @@ def test_the_package_comes_first_and_without_any_the_sentence_names_all(monkeypa
 
 def test_the_system_s_oldest_postgres_will_do(make_server: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "find_spec", lambda name: None)
-    system = list(embedded._installed())
+    system = list(binaries._installed())
     if not system:
         pytest.skip("no PostgreSQL is installed on this system")
     server = make_server()
