@@ -15,8 +15,8 @@ from coder.git.repository import git_version
 from coder.git.worktrees import GitWorktrees
 from coder.host.identity import host_id
 from coder.ports import Finding
-from coder.postgres.changes import PostgresChanges
 from coder.postgres.binaries import find_binaries
+from coder.postgres.changes import PostgresChanges
 from coder.postgres.pool import open_pool, our_words
 from coder.postgres.schema import VERSION
 from coder.runtime.clock import SystemClock

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from coder.cli.app import build
@@ -17,6 +18,10 @@ from coder.errors import NotFound, Unavailable
 from coder.ports import Finding, SyncDoor
 
 STOP_SECONDS = 60.0
+QUEUE = """bin/coder psql -c "insert into tasks (project_id, input) select id, 'say hello' from projects where name = 'NAME'\""""
+
+if TYPE_CHECKING:
+    from coder.service import Ready
 
 
 class CommandHouse:
@@ -56,19 +61,15 @@ class CommandHouse:
             raise Unavailable(f"coder already runs on this data directory (pid {running[0]['pid']}); stop it with `coder down` first.")
         if not demo:
             return Service(settings, role).run(self._say_ready)
-        with Demo(settings) as shown:
-            return Service(shown.settings, role).run(
-                lambda ready: shown.run(ready.url, ready.token, ready.database_url, self._say_ready, ready)
-            )
+        shown = Demo(settings, self.door, self.psql)
+        with shown as chosen:
+            return Service(chosen, role).run(lambda ready: shown.show(ready.url, lambda: self._say_ready(ready)))
 
-    async def _say_ready(self, ready: object) -> None:
-        from coder.service import Ready
-
-        assert isinstance(ready, Ready)
+    async def _say_ready(self, ready: Ready) -> None:
         print(f"ready: {ready.url or 'dispatching (no API in this process)'}", flush=True)
         if ready.token:
             print(f"token: {ready.token}   (shown this once; CODER_ADMIN_TOKEN sets one of your own)", flush=True)
-        print("queue: bin/coder psql -c \"insert into tasks (project_id, input) select id, 'say hello' from projects limit 1\"", flush=True)
+        print(f"queue: {QUEUE}", flush=True)
 
     def _running(self) -> list[dict[str, object]]:
         """The services of this data directory whose processes live."""
