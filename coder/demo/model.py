@@ -225,7 +225,7 @@ class ScriptedModel:
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self._server = ThreadingHTTPServer((host, port), _Exchange)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="scripted model", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="scripted model", daemon=True)
 
     @property
     def base_url(self) -> str:

@@ -119,8 +119,9 @@ def make_repository(path: Path) -> bool:
     path.mkdir(parents=True, exist_ok=True)
     (path / "README.md").write_text("# greet\n\nA small program.\n")
     (path / "greet.py").write_text("print('Hello, world!')\n")
+    (path / ".gitignore").write_text("__pycache__/\n")
     repository = git.Repo.init(path, initial_branch="main")
-    repository.index.add(["README.md", "greet.py"])
+    repository.index.add([".gitignore", "README.md", "greet.py"])
     author = git.Actor("coder demo", "demo@localhost")
     repository.index.commit("A small program", author=author, committer=author)
     return True
