@@ -188,8 +188,8 @@ class TaskStore(Protocol):
         """From here on these never run again by themselves; answers the ids that are still this node's."""
         ...
 
-    async def record_worktree(self, task: Task, host: UUID, worktree: Worktree) -> bool:
-        """Bind the session to its worktree and host; False = fenced."""
+    async def record_worktrees(self, host: UUID, worktrees: list[tuple[Task, Worktree]]) -> set[int]:
+        """Bind sessions to their worktrees and the host; answers the ids of the tasks that are still this node's."""
         ...
 
     async def worktree_of(self, session_id: UUID) -> Worktree | None: ...

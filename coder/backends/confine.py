@@ -53,11 +53,12 @@ class Confined:
         return self._joined([], below, path)
 
     def real(self, path: str) -> str:
-        """The path below the root that a path names once its symlinks are followed; `.` for the root itself.
+        """The path below the root of something that exists, once its symlinks are followed; `.` for the root itself.
 
-        Raises as `parent` does.
+        Raises as `parent` does, and OSError where there is nothing.
         """
-        with self._walked(path, create=False) as (_, parts):
+        with self._walked(path, create=False) as (directory, parts):
+            os.stat(parts[-1] if parts else ".", dir_fd=directory, follow_symlinks=False)
             return "/".join(parts) or "."
 
     @contextmanager

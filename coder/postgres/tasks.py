@@ -182,20 +182,20 @@ class PostgresTasks:
         rows = await self._fetch("mark_seen", tasks=[task.id for task in tasks], epochs=[task.epoch for task in tasks])
         return {row["id"] for row in rows}
 
-    async def record_worktree(self, task: Task, host: UUID, worktree: Worktree) -> bool:
-        return bool(
-            await self._value(
-                "record_worktree",
-                task=task.id,
-                epoch=task.epoch,
-                host=host,
-                repository=worktree.repository,
-                path=worktree.path,
-                base_commit=worktree.base_commit,
-                base_branch=worktree.base_branch,
-                copied=list(worktree.copied),
-            )
-        )
+    async def record_worktrees(self, host: UUID, worktrees: list[tuple[Task, Worktree]]) -> set[int]:
+        rows = [
+            {
+                "task": task.id,
+                "epoch": task.epoch,
+                "repository": worktree.repository,
+                "path": worktree.path,
+                "base_commit": worktree.base_commit,
+                "base_branch": worktree.base_branch,
+                "copied": [path.hex() for path in worktree.copied],
+            }
+            for task, worktree in worktrees
+        ]
+        return {row["id"] for row in await self._fetch("record_worktrees", host=host, rows=json.dumps(rows))}
 
     async def worktree_of(self, session_id: UUID) -> Worktree | None:
         row = await self._value("worktree_of", session_id=session_id)

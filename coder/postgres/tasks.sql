@@ -11,8 +11,11 @@ select coder.mark_seen(:tasks, :epochs) as id;
 -- name: finish
 select verdict, task_id, change_id, session_id, epoch from coder.finish(:endings, :diffs, :left_sessions, :left_epochs);
 
--- name: record_worktree
-select coder.record_worktree(:task, :epoch, :host, :repository, :path, :base_commit, :base_branch, :copied);
+-- name: record_worktrees
+select x.task as id
+from jsonb_to_recordset(:rows) as x(task bigint, epoch bigint, repository text, path text, base_commit text, base_branch text, copied text[])
+where coder.record_worktree(x.task, x.epoch, :host, x.repository, x.path, x.base_commit, x.base_branch,
+                            array(select decode(c, 'hex') from unnest(x.copied) c));
 
 -- name: worktree_of
 select to_jsonb(w) from session_worktrees w where session_id = :session_id;

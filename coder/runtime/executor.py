@@ -53,7 +53,6 @@ class Executor:
         finisher: Finisher,
         boundary: Boundary,
         clock: Clock,
-        host: UUID,
         limits: Limits,
         logbook: Logbook,
     ) -> None:
@@ -63,7 +62,6 @@ class Executor:
         self._finisher = finisher
         self._boundary = boundary
         self._clock = clock
-        self._host = host
         self._limits = limits
         self._logbook = logbook
         self.available: frozenset[str] = frozenset()
@@ -169,8 +167,7 @@ class Executor:
         task, known = course.task, course.known
         worktree = await self._worktrees.ensure(task.project, task.session_id, known)
         if known is None or worktree.path != known.path or worktree.repository != known.repository:
-            if not await self._store.record_worktree(task, self._host, worktree):
-                raise Fenced(task=task.id, epoch=task.epoch)
+            await self._finisher.works_in(task, worktree)
         elif known.unsnapshotted_task is not None or known.discard_decision is not None:
             worktree = await self._boundary.settle(known)
         return worktree

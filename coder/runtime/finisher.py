@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
+from uuid import UUID
 
 import structlog
 
+from coder.change import Worktree
 from coder.errors import Fenced, Unavailable
 from coder.ports import Clock, TaskStore
 from coder.task import Ending, Left, Task, Verdict
@@ -95,17 +97,20 @@ class Group(Generic[I, R]):
 
 
 class Finisher:
-    """The two grouped writes of a turn: that it was seen, and how it ended."""
+    """The grouped writes of a turn: where it works, that it was seen, and how it ended."""
 
-    def __init__(self, store: TaskStore, clock: Clock) -> None:
+    def __init__(self, store: TaskStore, clock: Clock, host: UUID) -> None:
         self._store = store
+        self._host = host
         self._clock = clock
         self._left: list[Left] = []
         self._left_task: asyncio.Task[None] | None = None
+        self._places: Group[tuple[Task, Worktree], bool] = Group(self._write_places, clock)
         self._seen: Group[Task, bool] = Group(self._write_seen, clock)
         self._endings: Group[Ending | None, Verdict] = Group(self._write_endings, clock)
 
     def start(self) -> None:
+        self._places.start()
         self._seen.start()
         self._endings.start()
 
@@ -113,8 +118,14 @@ class Finisher:
         if self._left_task is not None:  # what stays locked is healed by the sweep of any node
             self._left_task.cancel()
             await asyncio.gather(self._left_task, return_exceptions=True)
+        await self._places.stop()
         await self._seen.stop()
         await self._endings.stop()
+
+    async def works_in(self, task: Task, worktree: Worktree) -> None:
+        """Record the session's worktree and bind the session to this host; raises `Fenced`."""
+        if not await self._places.put((task, worktree)):
+            raise Fenced(task=task.id, epoch=task.epoch)
 
     async def seen(self, task: Task) -> None:
         """Commit that the turn's first event is about to be seen; raises `Fenced`."""
@@ -124,6 +135,10 @@ class Finisher:
     async def finish(self, ending: Ending) -> Verdict:
         """Store an ending, with whatever else ends at the moment."""
         return await self._endings.put(ending)
+
+    async def _write_places(self, places: list[tuple[Task, Worktree]]) -> list[bool]:
+        mine = await self._store.record_worktrees(self._host, places)
+        return [task.id in mine for task, _ in places]
 
     async def _write_seen(self, tasks: list[Task]) -> list[bool]:
         mine = await self._store.mark_seen(tasks)

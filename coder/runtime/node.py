@@ -76,7 +76,7 @@ class Node:
             lost=lambda: self._inflight.stop(Stop.LEASE_LOST),
             remember=remember,
         )
-        self._finisher = Finisher(tasks, clock)
+        self._finisher = Finisher(tasks, clock, host)
         boundary = Boundary(tasks, changes, worktrees, clock)
         self.executor = Executor(
             store=tasks,
@@ -85,7 +85,6 @@ class Node:
             finisher=self._finisher,
             boundary=boundary,
             clock=clock,
-            host=host,
             limits=Limits(pace.silent, pace.tool, None),
             logbook=worlds.logbook,
         )

@@ -1,0 +1,229 @@
+"""One turn of the native agent: pydantic-ai's run, with our tools, read event by event.
+
+Invariant: what the turn added to the chat is whole afterwards, however it ended; every failure of the endpoint is a
+`TurnError` with a sentence; the run is never more than one event ahead of who reads.
+
+Omitted on purpose: retrying requests, permissions (the file tools are confined instead, commands are not), time limits.
+Loads pydantic-ai; see `native.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from pydantic_ai import Agent, AgentRunResultEvent, Tool, ToolFailed, ToolReturn
+from pydantic_ai.agent import AgentRunEvents
+from pydantic_ai.exceptions import AgentRunError, ModelRequestRejectedError, UserError
+from pydantic_ai.messages import AgentStreamEvent, FunctionToolCallEvent, ModelMessage, ModelResponse
+from pydantic_ai.settings import ModelSettings, ThinkingEffort
+from pydantic_ai.usage import UsageLimits
+
+from coder.backends.confine import Refused
+from coder.backends.environment import agent_environment
+from coder.backends.guardian import Guardians
+from coder.backends.native_answers import Answers
+from coder.backends.native_events import Translation, usage_of
+from coder.backends.native_failures import explain
+from coder.backends.native_history import complete, grown, load, thinking_field
+from coder.backends.native_model import Models
+from coder.backends.native_tools import Answer, Tools
+from coder.backends.turn_log import TurnLog
+from coder.config import Settings
+from coder.errors import DiskFull, TurnError
+from coder.events import AgentEvent, Notice
+from coder.ports import Turn
+from coder.transcript import clean_value
+
+# Else the first run prints an advertisement on a terminal's standard error.
+os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")
+
+EFFORTS: tuple[ThinkingEffort, ...] = ("minimal", "low", "medium", "high", "xhigh", "max")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NOBODY_THERE = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
+
+INSTRUCTIONS = """\
+You are a coding agent. You work on a task in a git worktree, with the tools you are given; nobody answers questions meanwhile.
+
+The worktree is {worktree}. Your working directory, from which relative paths start and in which commands run, is {cwd}.
+
+- Look before you change: read what a change touches, and follow the conventions of the code around it and of AGENTS.md where there is one.
+- Change files with edit and write. Change what the task asks for and nothing else.
+- Check what you did with the project's own means (tests, linters, a build) where there are any and they do not take long.
+- A failed tool tells you why; mend the call, do not repeat it.
+- Do not commit, push, switch branches or change git's configuration: your changes are taken from the files, and reviewed.
+- End with a short summary for the reviewer: what you changed and why, and what you could not do or check.
+"""
+
+
+class NativeTurn:
+    """One turn, as the port `LiveTurn`; it is its own iterator of events and begins with the first one asked for.
+
+    Args:
+        stack: the context of the turn; closing it ends the run.
+    """
+
+    def __init__(self, turn: Turn, settings: Settings, models: Models, guardians: Guardians, stack: AsyncExitStack) -> None:
+        self._turn = turn
+        self._settings = settings
+        self._models = models
+        self._stack = stack
+        self._log = TurnLog(turn.log, models.endpoint.key if models.endpoint else None)
+        self._tools = Tools(
+            turn.worktree,
+            turn.cwd,
+            guardians,
+            self._log,
+            environment=agent_environment(os.environ, _NOBODY_THERE),
+            command_seconds=settings.command_seconds,
+            output_bytes=settings.command_output_bytes,
+        )
+        self._name = ""
+        self._before = turn.model_history
+        self._translation = Translation()
+        self._stream: AgentRunEvents[str] | None = None
+        self._ready: deque[AgentEvent] = deque()
+        self._over = False
+        self._requests = 0
+        self._running_tools = 0
+        self._forgotten = False
+
+    @property
+    def events(self) -> AsyncIterator[AgentEvent]:
+        return self
+
+    @property
+    def model_history(self) -> str | None:
+        return self._before if self._forgotten else grown(self._before, complete(self._added()))
+
+    def busy_with_tool(self) -> bool:
+        return self._running_tools > 0
+
+    def __aiter__(self) -> AsyncIterator[AgentEvent]:
+        return self
+
+    async def __anext__(self) -> AgentEvent:
+        while not self._ready:
+            if self._over:
+                raise StopAsyncIteration
+            try:
+                self._over = not await self._step()
+            except Exception:
+                self._over = True  # but not when only the asking was cancelled: whoever asks again goes on
+                raise
+        return self._ready.popleft()
+
+    async def _step(self) -> bool:
+        """Begin the run, or take its next event; whether there is more to come."""
+        try:
+            if self._stream is None:
+                await self._begin()
+            else:
+                self._take(await anext(self._stream))
+        except StopAsyncIteration:
+            return False
+        except AgentRunError as error:
+            raise self._failure(error) from error
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise DiskFull(what="the turn's files", where=f"{self._turn.worktree} or {self._turn.log.parent}") from error
+            raise
+        return True
+
+    async def _begin(self) -> None:
+        """Load what there is of the chat and prepare the run, which starts when its first event is asked for."""
+        self._name = self._models.name(self._turn.model)
+        messages = load(self._before)
+        if messages is None:
+            self._before, messages = None, []
+            self._ready.append(Notice("What the model remembers of this chat cannot be read any more; it starts afresh."))
+        assert self._models.endpoint is not None, "else there was no name"
+        limit = self._settings.max_requests
+        agent = Agent(
+            await self._models.model(self._name, thinking_field(messages, self._models.endpoint.host)),
+            name="native",
+            instructions=INSTRUCTIONS.format(worktree=self._turn.worktree, cwd=self._turn.cwd),
+            model_settings=self._thinking(),
+            tools=self._offered(),
+            capabilities=[Answers()],
+            # A model may mend a broken call as often as it may ask at all; an empty answer gets a second chance.
+            retries={"tools": limit, "output": 1},
+        )
+        run = agent.run_stream_events(self._turn.prompt, message_history=messages, usage_limits=UsageLimits(request_limit=limit))
+        self._stream = await self._stack.enter_async_context(run)
+
+    def _thinking(self) -> ModelSettings:
+        option = (self._turn.thinking_option_id or "").strip()
+        for effort in EFFORTS:
+            if option == effort:
+                return ModelSettings(thinking=effort)
+        if option:
+            self._ready.append(
+                Notice(f"Native inference has no thinking option {option} (but {', '.join(EFFORTS)}); the model's own is used.")
+            )
+        return ModelSettings()
+
+    def _take(self, event: AgentStreamEvent | AgentRunResultEvent[str]) -> None:
+        if isinstance(event, AgentRunResultEvent):
+            self._count_requests()
+            return
+        if isinstance(event, FunctionToolCallEvent):
+            self._count_requests()
+        self._ready.extend(self._translation.translate(event))
+
+    def _count_requests(self) -> None:
+        """Tell of the requests that were answered since the last time; the run has no event for that."""
+        answers = [message for message in self._added() if isinstance(message, ModelResponse)]
+        for answer in answers[self._requests :]:
+            self._requests += 1
+            usage = usage_of(answer)
+            tokens = (
+                f"{usage.input_tokens} tokens in, {usage.cached_tokens} of them cached, {usage.output_tokens} out" if usage else "no usage"
+            )
+            self._log.line(f"request {self._requests}: model {self._name}, {tokens}, ended with {answer.finish_reason}")
+            if usage:
+                self._ready.append(usage)
+
+    def _added(self) -> list[ModelMessage]:
+        try:
+            return self._stream.new_messages() if self._stream else []
+        except UserError:
+            return []  # prepared, but never begun
+
+    def _failure(self, error: AgentRunError) -> TurnError:
+        assert self._models.endpoint is not None, "a run has one"
+        # What the endpoint rejects once it would reject in every later turn too, so the chat goes on from before.
+        self._forgotten = isinstance(error, ModelRequestRejectedError)
+        failure = explain(error, self._models.endpoint, self._name, self._settings.max_requests)
+        self._log.line(failure.message)
+        return failure
+
+    def _offered(self) -> list[Tool[object]]:
+        tools = self._tools
+        offered = (tools.list, tools.read, tools.search, tools.edit, tools.write, tools.run)
+        return [Tool(self._offer(tool), takes_ctx=False, sequential=True) for tool in offered]
+
+    def _offer(self, tool: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[ToolReturn[str]]]:
+        """A tool as the run calls it: with clean arguments, and with failures as sentences to the model."""
+
+        @functools.wraps(tool)
+        async def call(**arguments: Any) -> ToolReturn[str]:
+            self._running_tools += 1
+            try:
+                answer = await tool(**clean_value(arguments))
+            except Refused as refusal:
+                raise ToolFailed(str(refusal)) from refusal
+            except OSError as error:
+                if error.errno in _NO_SPACE:
+                    raise
+                raise ToolFailed(f"{arguments.get('path', 'That')} cannot be used: {error.strerror or error}.") from error
+            finally:
+                self._running_tools -= 1
+            return ToolReturn(return_value=answer.text, metadata=None if answer.exit_code is None else {"exit_code": answer.exit_code})
+
+        return call

@@ -1,0 +1,143 @@
+"""The door over HTTP: the statements of `door.sql` as calls of the API, so that commands are written once.
+
+The rule: a parameter that the path names goes there, the others into the query of a GET or the body of a POST; what is
+None is left out. Lists are followed from page to page up to the limit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlsplit
+from uuid import UUID
+
+import httpx
+
+from coder.errors import CoderError, Conflict, InvalidInput, NotFound, Unauthorized, Unavailable
+
+CALLS: dict[str, tuple[str, str]] = {
+    "project_add": ("POST", "/projects"),
+    "project_list": ("GET", "/projects"),
+    "project_get": ("GET", "/projects/{project}"),
+    "task_add": ("POST", "/tasks"),
+    "task_get": ("GET", "/tasks/{task}"),
+    "task_list": ("GET", "/tasks"),
+    "task_cancel": ("POST", "/tasks/{task}/cancel"),
+    "task_retry": ("POST", "/tasks/{task}/retry"),
+    "task_resume": ("POST", "/tasks/{task}/resume"),
+    "task_dismiss": ("POST", "/tasks/{task}/dismiss"),
+    "session_list": ("GET", "/sessions"),
+    "session_get": ("GET", "/sessions/{session_id}"),
+    "session_close": ("POST", "/sessions/{session_id}/close"),
+    "session_reopen": ("POST", "/sessions/{session_id}/reopen"),
+    "message_list": ("GET", "/sessions/{session_id}/messages"),
+    "change_list": ("GET", "/changes"),
+    "change_get": ("GET", "/changes/{change_id}"),
+    "change_diff": ("GET", "/changes/{change_id}/diff"),
+    "change_approve": ("POST", "/changes/{change_id}/approve"),
+    "change_reject": ("POST", "/changes/{change_id}/reject"),
+    "decision_get": ("GET", "/decisions/{decision_id}"),
+    "agent_list": ("GET", "/agents"),
+    "status": ("GET", "/status"),
+    "ready": ("GET", "/ready"),
+}
+IN_QUERY = {"project": "project_id", "statuses": "status", "states": "state"}
+SERVERS_OWN = frozenset({"actor", "host_id"})
+"""What the server knows better: whose token it is, and where it runs."""
+PAGE = 200
+SECONDS = httpx.Timeout(10.0, read=60.0)  # an approval answers within 30 s
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+BY_STATUS: dict[int, type[CoderError]] = {401: Unauthorized, 404: NotFound, 409: Conflict, 413: InvalidInput, 422: InvalidInput}
+
+
+class HttpDoor:
+    """Implements `ports.SyncDoor` on the API of a running coder.
+
+    Args:
+        url: where it is, `http://host:port`.
+        token: one it knows.
+
+    Raises:
+        InvalidInput: the address is none.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidInput(f"CODER_URL is {url!r}, which is no address; set it to one like http://127.0.0.1:8390.")
+        self._url = url.rstrip("/").removesuffix("/api/v1")
+        self._client = httpx.Client(
+            base_url=f"{self._url}/api/v1",
+            headers={"Authorization": b"Bearer " + token.encode()},
+            timeout=SECONDS,
+            trust_env=parts.hostname not in LOOPBACK,
+        )
+
+    def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+        method, _ = CALLS[statement]
+        if method == "POST":
+            return [self._call(statement, parameters).json()]
+        limit = parameters.pop("limit", PAGE)
+        found: list[dict[str, Any]] = []
+        cursor: str | None = ""
+        while cursor is not None and len(found) < limit:
+            answer = self._call(statement, {**parameters, "limit": min(PAGE, limit - len(found)), "cursor": cursor or None}).json()
+            found += answer["items"]
+            cursor = answer["next_cursor"]
+        return found
+
+    def row(self, statement: str, **parameters: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._call(statement, parameters).json()
+        return found
+
+    def blob(self, statement: str, **parameters: Any) -> bytes:
+        return self._call(statement, parameters).content
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _call(self, statement: str, parameters: Mapping[str, Any]) -> httpx.Response:
+        method, template = CALLS[statement]
+        named = set(re.findall(r"{(\w+)}", template))
+        path = template.format_map({name: quote(str(parameters[name]), safe="") for name in named})
+        rest = {name: _plain(value) for name, value in parameters.items() if value is not None and name not in named | SERVERS_OWN}
+        query = {IN_QUERY.get(name, name): ",".join(value) if isinstance(value, list) else value for name, value in rest.items()}
+        try:
+            answer = self._client.request(method, path, params=query) if method == "GET" else self._client.post(path, json=rest)
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"coder at {self._url} cannot be reached ({error or type(error).__name__}); start it there with `coder up`, or correct CODER_URL."
+            ) from error
+        if answer.is_success:
+            return answer
+        raise self._error(answer)
+
+    def _error(self, answer: httpx.Response) -> CoderError:
+        """The error a problem+json stands for."""
+        if not answer.headers.get("content-type", "").startswith("application/problem+json"):
+            return Unavailable(f"{self._url} answers {answer.status_code}, but not as coder does; correct CODER_URL.")
+        problem = answer.json()
+        if answer.status_code == 401:
+            return Unauthorized(f"coder at {self._url} does not know the token; set CODER_TOKEN to the one printed at its first start.")
+        known = {kind.code: kind for kind in _kinds(Conflict)}
+        kind = known.get(problem["code"]) or BY_STATUS.get(answer.status_code, Unavailable)
+        error = kind(problem["detail"])
+        error.facts = problem
+        return error
+
+
+def _kinds(of: type[CoderError]) -> Iterator[type[CoderError]]:
+    yield of
+    for kind in of.__subclasses__():
+        yield from _kinds(kind)
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON has it."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID) else value

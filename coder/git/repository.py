@@ -1,0 +1,215 @@
+"""One work tree with the git directory behind it, and the one way to run git.
+
+Invariant: git runs with the repository named by its environment, never found by searching, and with everything switched
+off that a project's config could use to run programs of its own accord or to change what git prints: hooks, fsmonitor,
+pagers, prompts; plumbing neither signs nor collects garbage anyway. Inherited `GIT_*` variables that point git elsewhere
+are dropped. Omitted on purpose: filters (LFS, line ends), ignore files and the user's and system's config stay in force,
+since a snapshot must see files the way the user's own git sees them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Container, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from git.cmd import Git
+from git.exc import GitCommandNotFound
+
+from coder.errors import DiskFull, InternalError, NoProjectPath, NotARepository
+
+_CONFIG = {
+    "core.fsmonitor": "false",
+    "core.hooksPath": "/dev/null",
+    "core.quotePath": "false",
+    "core.safecrlf": "false",
+    "core.splitIndex": "false",
+    "diff.suppressBlankEmpty": "false",
+    "i18n.commitEncoding": "UTF-8",
+    # A reviewer approved the paths that were shown; a merge must not move files to others by guessing.
+    "merge.conflictStyle": "merge",
+    "merge.directoryRenames": "false",
+    "submodule.recurse": "false",
+    "worktree.useRelativePaths": "false",
+}
+_GIT = ("git", "--no-pager", "--no-replace-objects", *(word for name, value in _CONFIG.items() for word in ("-c", f"{name}={value}")))
+
+# All other inherited GIT_* variables point git elsewhere or change what paths, diffs and identities mean.
+_HARMLESS = re.compile(
+    r"GIT_(ASKPASS|CONFIG_(COUNT|GLOBAL|KEY_\d+|NOSYSTEM|SYSTEM|VALUE_\d+)|EXEC_PATH|HTTP.*|PROXY.*|PYTHON.*|SSH.*|SSL.*|TEMPLATE_DIR)"
+)
+
+_ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": ":"}
+CODER = {
+    "GIT_AUTHOR_NAME": "coder",
+    "GIT_AUTHOR_EMAIL": "coder@localhost",
+    "GIT_COMMITTER_NAME": "coder",
+    "GIT_COMMITTER_EMAIL": "coder@localhost",
+}
+
+
+class Answer(NamedTuple):
+    """What a git process left behind: exit status, standard output as bytes, standard error as text."""
+
+    status: int
+    out: bytes
+    err: str
+
+
+def _execute(directory: Path, arguments: tuple[str, ...], stdin: bytes | None, environment: Mapping[str, str]) -> Answer:
+    variables = {**_ENVIRONMENT, **environment}
+    inherited = [name for name in os.environ if name.startswith("GIT_") and name not in variables and not _HARMLESS.fullmatch(name)]
+    # GitPython can add variables but not take any away; `env -u` costs an exec, only where something is in the way.
+    lead = ("env", *(word for name in inherited for word in ("-u", name))) if inherited else ()
+    runner = Git(str(directory))
+    with ExitStack() as files:
+        standard_input: BinaryIO | None = None
+        if stdin is not None:
+            standard_input = files.enter_context(tempfile.TemporaryFile())
+            standard_input.write(stdin)
+            standard_input.seek(0)
+        try:
+            status, out, err = runner.execute(
+                [*lead, *_GIT, *arguments],
+                istream=standard_input,
+                with_extended_output=True,
+                with_exceptions=False,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+                env=variables,
+            )
+        except GitCommandNotFound as missing:
+            raise InternalError(f"git could not be started in {directory}; install git 2.38 or newer on this host.") from missing
+    return Answer(status, bytes(out), err if isinstance(err, str) else err.decode("utf-8", "replace"))
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A work tree, its git directory, and the directory shared by all work trees of the repository; real, absolute paths.
+
+    For a session's worktree `git_dir` is git's record of it, `<common>/worktrees/<session>`.
+    """
+
+    top: Path
+    git_dir: Path
+    common_dir: Path
+    object_format: str = "sha1"
+
+    @property
+    def zeros(self) -> str:
+        """The object id that stands for nothing."""
+        return "0" * (64 if self.object_format == "sha256" else 40)
+
+    @property
+    def index(self) -> Path:
+        return self.git_dir / "index"
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        index: Path | None = None,
+        work_tree: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        accept: Container[int] = (0,),
+    ) -> Answer:
+        """Run git to its end.
+
+        Args:
+            arguments: the command and its arguments; paths go through `stdin`, NUL-separated, where git can take them so.
+            stdin: what git reads; None = nothing.
+            index: an index file to use instead of the work tree's own.
+            work_tree: a directory to use as the work tree instead of `top`.
+            environment: variables to add; by default the identity of `coder`.
+            accept: exit statuses that are answers, not errors.
+
+        Raises:
+            DiskFull: git found no space.
+            InternalError: any other exit status, with git's own words.
+        """
+        tree = work_tree or self.top
+        variables = {"GIT_DIR": str(self.git_dir), "GIT_COMMON_DIR": str(self.common_dir), "GIT_WORK_TREE": str(tree)}
+        if index is not None:
+            variables["GIT_INDEX_FILE"] = str(index)
+        answer = _execute(tree, arguments, stdin, {**variables, **(CODER if environment is None else environment)})
+        if answer.status != 0 and ("No space left on device" in answer.err or "Disk quota exceeded" in answer.err):
+            raise DiskFull(what=f"git's objects and files of {self.top}", where=self.common_dir)
+        if answer.status not in accept:
+            raise InternalError(
+                f"`git {arguments[0]}` failed in {self.top} with status {answer.status}: {_first_error(answer.err)}; "
+                f"run `git fsck` in {self.common_dir} if that does not explain itself.",
+                status=answer.status,
+                stderr=answer.err,
+            )
+        return answer
+
+    def line(self, *arguments: str, stdin: bytes | None = None, index: Path | None = None) -> str:
+        """Run git and answer its output as text without the line end."""
+        return os.fsdecode(self.run(*arguments, stdin=stdin, index=index).out).rstrip("\n")
+
+    def commit_tree(self, tree: str, *parents: str, message: str | None = None, environment: Mapping[str, str] | None = None) -> str:
+        """Make a commit object, no ref; by default with the identity of `coder`, so that it needs no `user.name`."""
+        arguments = ("commit-tree", tree, *(word for parent in parents for word in ("-p", parent)))
+        if message is None:
+            return self.line(*arguments, "-m", "coder")
+        answer = self.run(*arguments, stdin=message.encode("utf-8", "replace"), environment=environment)
+        return answer.out.decode().strip()
+
+    def resolve(self, revision: str) -> str | None:
+        """The commit a revision names, None when it names none."""
+        answer = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", accept=(0, 1, 128))
+        return answer.out.decode().strip() if answer.status == 0 else None
+
+    def head_branch(self) -> str | None:
+        """The branch HEAD is on, without `refs/heads/`; None when detached."""
+        answer = self.run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))
+        return os.fsdecode(answer.out).strip().removeprefix("refs/heads/") if answer.status == 0 else None
+
+    def is_ancestor(self, commit: str, of: str) -> bool:
+        """Whether a commit is the other one or came before it."""
+        return self.run("merge-base", "--is-ancestor", commit, of, accept=(0, 1)).status == 0
+
+
+def _first_error(err: str) -> str:
+    lines = [line.strip() for line in err.splitlines() if line.strip()]
+    named = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    return (named or lines or ["it said nothing"])[0].removeprefix("fatal: ").removeprefix("error: ").rstrip(".")
+
+
+def open_repository(path: str, project: object) -> Repository:
+    """Find the repository of a project's checkout.
+
+    Args:
+        path: the checkout's top level, as the project names it.
+        project: what an error calls the project (its name or id).
+
+    Raises:
+        NoProjectPath: the path is no directory.
+        NotARepository: it is in no repository, in a bare one, or below the top level of one.
+    """
+    if not os.path.isdir(path):
+        raise NoProjectPath(project=project, path=path)
+    real = Path(os.path.realpath(path))
+    questions = ("--is-bare-repository", "--show-object-format", "--absolute-git-dir", "--git-common-dir", "--show-toplevel")
+    answer = _execute(real, ("rev-parse", "--path-format=absolute", *questions), None, {})
+    bare, *places = os.fsdecode(answer.out).rstrip("\n").split("\n")
+    if bare == "true":
+        raise NotARepository(project=project, path=path, detail="it is a bare repository, which has no checkout")
+    if answer.status != 0 or len(places) != 4:
+        raise NotARepository(project=project, path=path, detail=_first_error(answer.err))
+    git_dir, common_dir, top = (Path(os.path.realpath(place)) for place in places[1:])
+    if top != real:
+        raise NotARepository(project=project, path=path, detail=f"the top level of the repository it lies in is {top}")
+    return Repository(top, git_dir, common_dir, places[0])
+
+
+@contextmanager
+def temporary_index() -> Iterator[Path]:
+    """A path for an index that is nobody else's; what git writes there is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="coder-index-") as directory:
+        yield Path(directory, "index")

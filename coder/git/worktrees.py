@@ -1,0 +1,262 @@
+"""The `Worktrees` port over real git.
+
+Job: where worktrees lie, how they come and go, who owns one; the rest is handed down. Invariant: making and removing is
+serialised per repository by a file lock, and a worktree that is being made is marked as such, so that after a crash a half-made
+one is told from one with work in it. Blocking calls run in threads at this edge and nowhere below. Omitted: the setup command,
+and who may decide what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+from uuid import UUID
+
+from coder.change import Approval, Found, Plan, Snapshot, Worktree
+from coder.errors import Held, NoCommit
+from coder.git import apply
+from coder.git.disk import disk_error
+from coder.git.guard import guard_digest
+from coder.git.ignored import copy_ignored
+from coder.git.plan import make_plan
+from coder.git.record import Record
+from coder.git.repository import Repository, open_repository
+from coder.git.snapshot import Snapshots, copy_index
+from coder.task import Project
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class GitWorktrees:
+    """Worktrees of sessions below a data directory: `<data>/worktrees/<project>/<session>`.
+
+    Args:
+        data_dir: coder's data directory; made when missing.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._root = Path(os.path.realpath(data_dir.expanduser())) / "worktrees"
+        self._snapshots = Snapshots()
+        self._opened: dict[str, Repository] = {}
+
+    # --- the port
+
+    @asynccontextmanager
+    async def hold(self, session_id: UUID) -> AsyncIterator[None]:
+        """Own the session's worktree on this host; raises `Held` at once when somebody else does."""
+        descriptor = self._lock_session(session_id)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    async def ensure(self, project: Project, session_id: UUID, known: Worktree | None) -> Worktree:
+        """Make the worktree, or find it, or make it again as of its last snapshot when it was deleted.
+
+        Raises:
+            NoProjectPath, NotARepository, NoCommit: the project's checkout cannot give one.
+            DiskFull: no space for it; nothing half-made stays.
+        """
+        return await self._in_thread(self._ensure, project, session_id, known)
+
+    async def guard_state(self, worktree: Worktree) -> str:
+        """A digest of the repository's config, hooks and refs outside ours."""
+        return await self._in_thread(lambda: guard_digest(self._project_of(worktree)))
+
+    async def snapshot(self, worktree: Worktree) -> Snapshot:
+        """Record the worktree's content under `refs/coder/<session>/<n>` and diff it against the base."""
+        return await self._in_thread(lambda: self._snapshots.take(self._record_of(worktree), worktree))
+
+    async def diff(self, worktree: Worktree, commit: str) -> Snapshot:
+        """The same snapshot against the worktree's present base, when the base moved meanwhile."""
+        return await self._in_thread(lambda: self._snapshots.rebase(self._project_of(worktree), worktree, commit))
+
+    async def reset(self, worktree: Worktree, to_commit: str) -> str:
+        """Save the present content under a ref, put the worktree back to a commit, answer the ref."""
+        return await self._in_thread(lambda: self._snapshots.reset(self._record_of(worktree), worktree, to_commit))
+
+    async def plan(self, approval: Approval) -> Plan:
+        """Merge without touching anything; raises `MergeConflict`, `CheckoutDirty` or `WrongBranch`."""
+        return await self._in_thread(lambda: make_plan(self._project_of(approval.worktree), approval))
+
+    async def carry_out(self, plan: Plan) -> None:
+        """Do what the plan says; doing it twice or going on after a crash ends the same."""
+        await self._in_thread(lambda: apply.carry_out(self._open(plan.repository, plan.repository), plan))
+
+    async def examine(self, plan: Plan) -> tuple[Found, tuple[bytes, ...]]:
+        """Compare the target with the plan; the paths are those with a third content."""
+        return await self._in_thread(lambda: apply.examine(self._open(plan.repository, plan.repository), plan))
+
+    async def forget(self, plan: Plan) -> None:
+        """Drop the ref that kept the plan's objects."""
+        await self._in_thread(lambda: apply.forget(self._open(plan.repository, plan.repository), plan))
+
+    async def remove(self, worktree: Worktree) -> None:
+        """Save what is unsaved under a ref, then delete the worktree and git's record of it."""
+        await self._in_thread(self._remove, worktree)
+
+    async def orphans(self, project: Project, known_sessions: Collection[UUID]) -> list[Path]:
+        """What lies around of worktrees whose session nobody knows: directories, files beside them, and git's records.
+
+        Args:
+            known_sessions: the sessions of the project whose worktrees are to stay.
+
+        Returns:
+            Paths below the data directory, and stale records below the repository's `worktrees/` that name such a path.
+        """
+        return await self._in_thread(self._orphans, project, {str(session_id) for session_id in known_sessions})
+
+    # --- behind it, in threads
+
+    async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await asyncio.to_thread(call, *args, **kwargs)
+        except OSError as error:
+            full = disk_error(error, self._root)
+            if full is None:
+                raise
+            raise full from error
+
+    def _ensure(self, project: Project, session_id: UUID, known: Worktree | None) -> Worktree:
+        repository = self._open(project.path, project.name)
+        record = Record(repository, session_id, self._path(project.id, session_id))
+        if known is not None and record.complete:
+            record.repair(known.base_commit)
+            return replace(known, repository=str(repository.top), path=str(record.path))
+        with _creation(repository):
+            return self._find_or_make(project, record) if known is None else self._make_again(project, record, known)
+
+    def _find_or_make(self, project: Project, record: Record) -> Worktree:
+        repository = record.project
+        head = repository.resolve("HEAD")
+        if head is None:
+            raise NoCommit(path=repository.top, project=project.name)
+        if record.complete:
+            # Made, but never written down by its owner: found as it was left.
+            base = repository.resolve(record.base_ref) or head
+            record.repair(base)
+            copied = copy_ignored(repository, record.repository, project.copy_globs)
+        else:
+            base = head
+            copied = self._build(project, record, base, base)
+        return Worktree(
+            session_id=record.session_id,
+            project_id=project.id,
+            repository=str(repository.top),
+            path=str(record.path),
+            base_commit=base,
+            base_branch=repository.head_branch(),
+            copied=copied,
+        )
+
+    def _make_again(self, project: Project, record: Record, known: Worktree) -> Worktree:
+        copied = known.copied
+        if not record.complete:
+            new = self._build(project, record, known.base_commit, known.last_snapshot or known.base_commit)
+            copied = tuple(sorted({*known.copied, *new}))
+        return replace(known, repository=str(record.project.top), path=str(record.path), copied=copied)
+
+    def _build(self, project: Project, record: Record, base: str, content: str) -> tuple[bytes, ...]:
+        """Make the directory with some commit's content, HEAD detached at the base, our index beside it, ignored files copied in."""
+        record.drop()
+        record.path.parent.mkdir(parents=True, exist_ok=True)
+        record.making.touch()
+        try:
+            record.project.run("worktree", "add", "--quiet", "--detach", "--no-checkout", str(record.path), base)
+            repository = record.repository
+            repository.run("read-tree", "--reset", "-u", content)
+            copy_index(repository.index, record.index)
+            if content != base:
+                repository.run("read-tree", "--reset", base)
+            copied = copy_ignored(record.project, repository, project.copy_globs)
+            repository.run("update-ref", record.base_ref, base)
+        except BaseException:
+            record.drop()
+            raise
+        record.making.unlink()
+        return copied
+
+    def _remove(self, worktree: Worktree) -> None:
+        record = self._record_of(worktree)
+        with _creation(record.project):
+            if record.path.is_dir():
+                record.repair(worktree.base_commit)
+                if self._snapshots.differs_from_last(record, worktree):
+                    self._snapshots.save(record, worktree)
+                head = record.repository.resolve("HEAD")
+                if head and head != worktree.base_commit:
+                    # Commits an agent made there; no other ref may reach them.
+                    record.project.run("update-ref", f"refs/coder/{worktree.session_id}/head", head)
+            record.drop()
+        self._lock_path(worktree.session_id).unlink(missing_ok=True)
+
+    def _orphans(self, project: Project, known: Collection[str]) -> list[Path]:
+        place = self._root / str(project.id)
+        beside = sorted(place.iterdir()) if place.is_dir() else []
+        found = [path for path in beside if path.name.partition(".")[0] not in known or path.name.endswith(".gone")]
+        for record in sorted(self._open(project.path, project.name).common_dir.glob("worktrees/*")):
+            link = record / "gitdir"
+            target = Path(os.fsdecode(link.read_bytes()).strip()).parent if link.is_file() else None
+            if target and target.parent == place and not target.exists() and target.name not in known:
+                found.append(record)
+        return found
+
+    # --- places and locks
+
+    def _path(self, project_id: UUID, session_id: UUID) -> Path:
+        return self._root / str(project_id) / str(session_id)
+
+    def _open(self, path: str, project: object) -> Repository:
+        """The repository at a path; asked of git once, checked by a look afterwards."""
+        known = self._opened.get(path)
+        if (
+            known
+            and known.git_dir.joinpath("HEAD").is_file()
+            and known.top.joinpath(".git").exists()
+            and os.path.realpath(path) == str(known.top)
+        ):
+            return known
+        self._opened[path] = opened = open_repository(path, project)
+        return opened
+
+    def _project_of(self, worktree: Worktree) -> Repository:
+        return self._open(worktree.repository, worktree.project_id)
+
+    def _record_of(self, worktree: Worktree) -> Record:
+        return Record(self._project_of(worktree), worktree.session_id, self._path(worktree.project_id, worktree.session_id))
+
+    def _lock_path(self, session_id: UUID) -> Path:
+        return self._root / f"{session_id}.lock"
+
+    def _lock_session(self, session_id: UUID) -> int:
+        place = self._lock_path(session_id)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.exists(place) and os.path.samestat(os.fstat(descriptor), os.stat(place)):
+                    return descriptor
+            except BlockingIOError as taken:
+                os.close(descriptor)
+                raise Held(session=session_id) from taken
+            # Removed with its worktree between our open and our lock: the next one is a file of its own.
+            os.close(descriptor)
+
+
+@contextmanager
+def _creation(repository: Repository) -> Iterator[None]:
+    """One maker or remover of worktrees per repository, over all processes of the host; released when the process dies."""
+    descriptor = os.open(repository.common_dir / "coder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,50 @@
+"""Builds the application: the gate around one router per resource."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import APIRouter, FastAPI, Security
+
+from coder import __version__
+from coder.config import Settings
+from coder.ports import Door
+from coder.web import changes, openapi, page, problems, projects, sessions, system, tasks
+from coder.web.asking import bearer
+from coder.web.gate import Gate
+
+PREFIX = "/api/v1"
+
+
+def build(door: Door, settings: Settings, host_id: UUID) -> FastAPI:
+    """The HTTP API.
+
+    Args:
+        door: what people ask and do.
+        settings: of this process; in `app.state.settings`.
+        host_id: this machine; projects that are added belong to it unless they say otherwise.
+    """
+    app = FastAPI(
+        title="coder",
+        version=__version__,
+        docs_url=None,  # its pages load scripts from elsewhere
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.door = door
+    app.state.settings = settings
+    app.state.host_id = host_id
+    app.state.decision_seconds = changes.SECONDS
+    api = APIRouter(prefix=PREFIX, dependencies=[Security(bearer)])
+    for router in (projects.router, tasks.router, sessions.router, changes.router, changes.decisions, system.router):
+        api.include_router(router)
+    app.include_router(api)
+    app.include_router(system.open_router, prefix=PREFIX)
+    app.include_router(system.open_router, include_in_schema=False)
+    app.include_router(page.router)
+    problems.install(app)
+    openapi.install(app)
+    app.add_middleware(Gate, door=door)
+    return app

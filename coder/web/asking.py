@@ -1,0 +1,58 @@
+"""What handlers ask for in their signatures: the door, who asks, ids that are sound."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Path, Query, Request, Security
+from fastapi.security import HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+
+from coder.errors import NotFound
+from coder.ports import Door
+from coder.web.gate import ACTOR
+from coder.web.paging import LARGEST
+from coder.web.shapes import CHANGE_ID, DECISION_ID, SESSION_ID
+
+bearer = HTTPBearer(auto_error=False, description="The token printed at the first start, or CODER_ADMIN_TOKEN")
+
+
+async def _door(request: Request) -> Door:
+    door: Door = request.app.state.door
+    return door
+
+
+async def _actor(request: Request, token: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]) -> str:
+    return str(request.scope[ACTOR])
+
+
+async def _task(task: Annotated[int, Path(description="The task's id", examples=[42])]) -> int:
+    if not 0 < task <= LARGEST:
+        raise NotFound(f"There is no task {str(task)[:40]}; GET /api/v1/tasks lists those that exist.")
+    return task
+
+
+TheDoor = Annotated[Door, Depends(_door)]
+Actor = Annotated[str, Depends(_actor)]
+"""The name of the token that asks; the gate has already made sure that there is one."""
+TaskId = Annotated[int, Depends(_task)]
+SessionId = Annotated[UUID, Path(description="The session's id", examples=[SESSION_ID])]
+ChangeId = Annotated[UUID, Path(description="The change's id", examples=[CHANGE_ID])]
+DecisionId = Annotated[UUID, Path(description="The decision's id", examples=[DECISION_ID])]
+ByProject = Annotated[str | None, Query(alias="project_id", description="Only of this project, by id or name", examples=["demo"])]
+BySession = Annotated[str | None, Query(alias="session_id", description="Only of this session", examples=[SESSION_ID])]
+
+
+def session_or_none(given: str | None) -> UUID | None:
+    """The session a filter names; blank filters are ignored.
+
+    Raises:
+        NotFound: it cannot be the id of any.
+    """
+    if not given or not given.strip():
+        return None
+    try:
+        return UUID(given.strip())
+    except ValueError:
+        raise NotFound(f"There is no session {given}; GET /api/v1/sessions lists those that exist.") from None

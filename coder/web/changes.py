@@ -1,0 +1,146 @@
+"""Changes and decisions: what a turn left to decide on, and what was decided.
+
+A decision is stored first and carried out by a node that has the project; the request waits for that a while. So
+"approved" is only ever answered when it is done, and a request that ends early has not lost the decision.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from coder.change import ChangeState
+from coder.errors import InvalidInput, Unavailable
+from coder.ports import Door
+from coder.web.asking import Actor, ByProject, BySession, ChangeId, DecisionId, TheDoor, session_or_none
+from coder.web.openapi import answers, failing
+from coder.web.paging import Cursor, Limit, decode, page, words
+from coder.web.problems import problem
+from coder.web.shapes import FINGERPRINT, Change, Decision, ListedChange, Page
+
+router = APIRouter(prefix="/changes", tags=["changes"])
+decisions = APIRouter(prefix="/decisions", tags=["changes"])
+
+SECONDS = 30.0
+"""How long a request waits for its decision to be carried out."""
+DIFF = "text/x-diff"
+DECIDED = (
+    answers(Decision, 404, said="Carried out")
+    | answers(Decision, 404, status=202, said="Stored, but not carried out yet; `Location` is the decision to ask for")
+    | {409: failing(409, "stale", "superseded", "conflict", "checkout_dirty", "wrong_branch")}
+)
+
+
+class Approval(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"fingerprint": FINGERPRINT, "target": "checkout"}]})
+
+    fingerprint: Annotated[str, Field(description="Of the change as it was read")]
+    target: Annotated[Literal["checkout", "branch"], Field(description="Into the project's checkout, or as a commit on a branch")] = (
+        "checkout"
+    )
+    branch: Annotated[str | None, Field(description="With target branch; without it `coder/<session>`")] = None
+    commit: Annotated[bool, Field(strict=True, description="With target checkout: also commit just these files")] = False
+    reason: Annotated[str | None, Field(description="Kept with the decision")] = None
+
+
+class Rejection(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"fingerprint": FINGERPRINT, "reason": "The parser must stay pure", "work": "keep"}]},
+    )
+
+    fingerprint: Annotated[str, Field(description="Of the change as it was read")]
+    reason: Annotated[str | None, Field(description="Told to the agent with the next prompt")] = None
+    work: Annotated[
+        Literal["keep", "discard"], Field(description="keep: it stays in the worktree; discard: the worktree goes back to its base")
+    ] = "keep"
+
+
+@router.get("", responses=answers(ListedChange, 404, page=Page[ListedChange]))
+async def list_changes(
+    door: TheDoor,
+    state: Annotated[str | None, Query(description=f"Comma-separated: {', '.join(ChangeState)}", examples=["pending,conflicted"])] = None,
+    session_id: BySession = None,
+    project: ByProject = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> JSONResponse:
+    """The changes, newest first."""
+    states = words(state)
+    for word in states:
+        if word not in list(ChangeState):
+            raise InvalidInput(f"`state` is made of {', '.join(ChangeState)}, not of {word!r}.", field="state")
+    time, last = decode(cursor, datetime, UUID)
+    listed = await page(
+        door,
+        "change_list",
+        limit,
+        lambda row: [row["created_at"], row["id"]],
+        states=states or None,
+        session_id=session_or_none(session_id),
+        project=project or None,
+        before_time=time,
+        before_id=last,
+    )
+    return JSONResponse(listed)
+
+
+@router.get("/{change_id}", responses=answers(Change, 404))
+async def get_change(change_id: ChangeId, door: TheDoor) -> JSONResponse:
+    """One change, with its files, its diff as text, and the fingerprint that a decision names."""
+    return JSONResponse(await door.row("change_get", change_id=change_id))
+
+
+@router.get(
+    "/{change_id}/diff",
+    response_class=Response,
+    responses={
+        200: {"description": "What git wrote", "content": {DIFF: {"schema": {"type": "string"}, "example": Change.EXAMPLE["diff"]}}},
+        401: failing(401),
+        404: failing(404),
+        422: failing(422),
+    },
+)
+async def get_diff(change_id: ChangeId, door: TheDoor) -> Response:
+    """The diff's bytes, as `git apply` takes them: in whatever encodings the files have."""
+    diff = await door.blob("change_diff", change_id=change_id)
+    return Response(diff, headers={"Content-Type": DIFF, "Content-Disposition": f'inline; filename="{change_id}.diff"'})
+
+
+@router.post("/{change_id}/approve", responses=DECIDED)
+async def approve_change(change_id: ChangeId, asked: Approval, request: Request, door: TheDoor, actor: Actor) -> Response:
+    """Bring a change into the project's checkout or onto a branch, if it is still the one that was read."""
+    decision = await door.row("change_approve", change_id=change_id, actor=actor, **asked.model_dump())
+    return await _carried_out(door, decision, request.app.state.decision_seconds)
+
+
+@router.post("/{change_id}/reject", responses=DECIDED)
+async def reject_change(change_id: ChangeId, asked: Rejection, request: Request, door: TheDoor, actor: Actor) -> Response:
+    """Refuse a change, if it is still the one that was read."""
+    decision = await door.row("change_reject", change_id=change_id, actor=actor, **asked.model_dump())
+    return await _carried_out(door, decision, request.app.state.decision_seconds)
+
+
+@decisions.get("/{decision_id}", responses=answers(Decision, 404))
+async def get_decision(decision_id: DecisionId, door: TheDoor) -> JSONResponse:
+    """One decision, and what became of it."""
+    return JSONResponse(await door.row("decision_get", decision_id=decision_id))
+
+
+async def _carried_out(door: Door, decision: dict[str, Any], seconds: float) -> Response:
+    location = {"Location": f"/api/v1/decisions/{decision['id']}"}
+    try:
+        decision = await door.settled(UUID(decision["id"]), seconds)
+    except Unavailable:
+        return JSONResponse(decision, 202, location)  # it is stored: whoever asks for it later learns the end
+    if decision["state"] == "failed":
+        code = decision["outcome"] or "internal"
+        said = decision["error"] or f"The decision failed ({code}); read the change again and decide anew."
+        facts = {**decision["facts"], "decision_id": decision["id"], "change_id": decision["change_id"]}
+        return problem(500 if code == "internal" else 409, said, code=code, headers=location, facts=facts)
+    return JSONResponse(decision, 200 if decision["state"] == "done" else 202, location)

@@ -1,0 +1,191 @@
+"""What every request passes before a route sees it: who asks, how much is sent, and whether it is JSON.
+
+A plain ASGI layer, since it must come before FastAPI reads a body. The invariant: a route only ever sees a request
+with a known token (or an open path) and a body that is empty or sound JSON of at most 4 MiB, without the characters
+that PostgreSQL cannot store; whatever escapes a route becomes a logged 500 without a traceback.
+It leaves out: cookies (there are none), CORS (no other origin is let in; a token is sent by programs, not by pages).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import Any, NoReturn
+from urllib.parse import unquote_to_bytes
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from coder.errors import CoderError, InvalidInput, NotFound, Unauthorized
+from coder.ports import Door
+from coder.web.problems import of_error, problem
+
+log = structlog.get_logger(__name__)
+
+BODY_BYTES = 4 * 1024 * 1024
+REMEMBER_SECONDS = 3.0
+"""How long a token that was found is not looked up again, and so how long one that was revoked still works."""
+REMEMBER_TOKENS = 256
+OPEN = frozenset({"/", "/health", "/ready", "/api/v1/health", "/api/v1/ready", "/api/v1/openapi.json"})
+HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+ACTOR = "coder.actor"
+
+
+class Disconnected(Exception):
+    """The client went away before it had sent its request."""
+
+
+class Gate:
+    """The outermost layer of the application.
+
+    Args:
+        app: what requests that may pass are handed to.
+        door: knows the tokens.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self._app = app
+        self._door = door
+        self._known: dict[bytes, tuple[str, float]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def answer(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refusal: Response
+        try:
+            await self._admit(scope)
+            body = await self._body(scope, receive)
+            if not isinstance(body, Response):
+                await self._app(scope, _replay(body, receive), answer)
+                return
+            refusal = body
+        except Disconnected:
+            return
+        except CoderError as error:
+            refusal = of_error(error)
+        except Exception:
+            log.exception("request failed", method=scope["method"], path=scope["path"])
+            if started:
+                raise
+            refusal = problem(500, "Something went wrong inside coder; its log says what. The request may be tried again.")
+        await refusal(scope, receive, answer)
+
+    async def _admit(self, scope: Scope) -> None:
+        """Find out who asks; raises `Unauthorized`, always the same one."""
+        if "\0" in scope["path"] or b"\0" in unquote_to_bytes(scope["query_string"]):
+            raise InvalidInput("The address contains the character U+0000 (%00), which nothing is named by; leave it out.")
+        if scope["path"] in OPEN:
+            return
+        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthorized
+        scope[ACTOR] = await self._name_of(hashlib.sha256(token.strip().encode("latin-1")).digest())
+
+    async def _name_of(self, token: bytes) -> str:
+        now = asyncio.get_running_loop().time()
+        name, until = self._known.get(token, ("", 0.0))
+        if now < until:
+            return name
+        try:
+            name = str((await self._door.row("token_known", hash=token))["name"])
+        except NotFound:
+            self._known.pop(token, None)
+            raise Unauthorized from None
+        if len(self._known) >= REMEMBER_TOKENS:
+            self._known.clear()
+        self._known[token] = (name, now + REMEMBER_SECONDS)
+        return name
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | Response:
+        """The whole body, or the refusal of one that is too large or of another kind."""
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "0")
+        whole = bytearray()
+        too_large = length.isdecimal() and int(length) > BODY_BYTES
+        more = not too_large
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            whole += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(whole) > BODY_BYTES:
+                too_large, more = True, False
+        if too_large:
+            return problem(413, f"A request may have {BODY_BYTES} bytes; put large material into a file of the project and name it.")
+        if whole:
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+                return problem(415, f"The body is {kind or 'of no stated kind'}; send JSON with `Content-Type: application/json`.")
+            check_json(bytes(whole))
+        return bytes(whole)
+
+
+def check_json(body: bytes) -> None:
+    """Raise `InvalidInput` unless these bytes are JSON that every part of coder can hold (RFC 8259, UTF-8 only)."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"The body is not UTF-8 (byte {error.start}); encode it as UTF-8.") from None
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; correct it.") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"The body is not JSON that can be read: {error}; correct it.") from None
+    if "\\u" in text:  # only an escape can bring these characters in: raw ones were refused above
+        _check_strings(value)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _check_strings(value: Any) -> None:
+    rest: list[tuple[str, Any]] = [("", value)]
+    while rest:
+        name, found = rest.pop()
+        if isinstance(found, dict):
+            rest += [("the name of a field", key) for key in found]
+            rest += [(f"`{key}`", inner) for key, inner in found.items()]
+        elif isinstance(found, list):
+            rest += [(name, inner) for inner in found]
+        elif isinstance(found, str):
+            if "\0" in found:
+                raise InvalidInput(f"The body contains the character U+0000 in {name or 'a string'}, which cannot be stored; leave it out.")
+            if any("\ud800" <= character <= "\udfff" for character in found):
+                raise InvalidInput(f"The body contains half of a surrogate pair in {name or 'a string'}; send the whole character.")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body that was already read, then whatever comes after it."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

@@ -1,0 +1,76 @@
+"""Sessions: conversations with an agent, one turn at a time, in a worktree of their own."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+
+from coder.web.asking import ByProject, SessionId, TheDoor
+from coder.web.openapi import answers
+from coder.web.paging import Cursor, Limit, decode, page, words
+from coder.web.shapes import Message, Page, Session, SessionPage
+
+router = APIRouter(prefix="/sessions", tags=["sessions"])
+
+STATUSES = frozenset({"active", "idle", "closed"})
+
+
+@router.get("", responses=answers(Session, 404, page=SessionPage))
+async def list_sessions(
+    door: TheDoor,
+    project: ByProject = None,
+    workspace_id: Annotated[str | None, Query(description="Only of this workspace", examples=["default"])] = None,
+    status: Annotated[
+        str | None, Query(description="Comma-separated: active, idle, closed; other words are ignored and named", examples=["active,idle"])
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> JSONResponse:
+    """The sessions, last active first."""
+    asked = words(status)
+    known = sorted(STATUSES.intersection(asked))
+    time, last = decode(cursor, datetime, UUID)
+    listed = await page(
+        door,
+        "session_list",
+        limit,
+        lambda row: [row["last_activity_at"], row["id"]],
+        project=project or None,
+        workspace_id=workspace_id or None,
+        statuses=known or None,
+        before_time=time,
+        before_id=last,
+    )
+    return JSONResponse(listed | {"ignored": [word for word in asked if word not in STATUSES]})
+
+
+@router.get("/{session_id}", responses=answers(Session, 404))
+async def get_session(session_id: SessionId, door: TheDoor) -> JSONResponse:
+    """One session."""
+    return JSONResponse(await door.row("session_get", session_id=session_id))
+
+
+@router.get("/{session_id}/messages", responses=answers(Message, 404, page=Page[Message]))
+async def list_messages(session_id: SessionId, door: TheDoor, limit: Limit = 50, cursor: Cursor = None) -> JSONResponse:
+    """What was said, oldest first; a message that is being written has the state `streaming`."""
+    (after,) = decode(cursor, int)
+    await door.row("session_get", session_id=session_id)
+    return JSONResponse(await page(door, "message_list", limit, lambda row: [row["ordinal"]], session_id=session_id, after=after))
+
+
+@router.post("/{session_id}/close", responses=answers(Session, 404))
+async def close_session(session_id: SessionId, door: TheDoor) -> JSONResponse:
+    """Close a session: what waits is cancelled, what runs is stopped. Its open change stays to be decided on."""
+    await door.row("session_close", session_id=session_id)
+    return JSONResponse(await door.row("session_get", session_id=session_id))
+
+
+@router.post("/{session_id}/reopen", responses=answers(Session, 404))
+async def reopen_session(session_id: SessionId, door: TheDoor) -> JSONResponse:
+    """Open a closed session again; an open one is left as it is."""
+    await door.row("session_reopen", session_id=session_id)
+    return JSONResponse(await door.row("session_get", session_id=session_id))

@@ -1,0 +1,112 @@
+"""The service itself: whether it lives, whether it can serve, what runs, which agents there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from pydantic import AwareDatetime, Field
+
+from coder.errors import CoderError
+from coder.task import ExecutionPath
+from coder.web.asking import TheDoor
+from coder.web.openapi import Responses, answers, failing
+from coder.web.problems import of_error, problem
+from coder.web.shapes import CHAT_ID, EARLIER, HOST_ID, LATER, Page, Shape
+
+
+class Agent(Shape):
+    agent: str
+    execution_path: ExecutionPath
+    available: bool
+    version: str | None
+    detail: str
+    models: list[str]
+    host_id: UUID
+    host: str
+    probed_at: AwareDatetime
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "agent": "opencode", "execution_path": "opencode", "available": True, "version": "1.2.3", "detail": "", "models": [],
+        "host_id": HOST_ID, "host": "build-1", "probed_at": EARLIER,
+    }  # fmt: skip
+
+
+class Node(Shape):
+    id: UUID
+    host: str
+    host_id: UUID
+    version: str
+    started_at: AwareDatetime
+    lease_until: AwareDatetime
+
+
+class Status(Shape):
+    sessions: Annotated[dict[str, int] | None, Field(description="Sessions by the state of their queue")]
+    pending_tasks: int
+    running_tasks: int
+    held_sessions: int
+    open_changes: int
+    nodes: list[Node]
+    oldest_transaction_seconds: Annotated[int | None, Field(description="An old transaction makes the whole queue slow")]
+    schema_version: int
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "sessions": {"idle": 3, "running": 1}, "pending_tasks": 2, "running_tasks": 1, "held_sessions": 0, "open_changes": 1,
+        "nodes": [{"id": CHAT_ID, "host": "build-1", "host_id": HOST_ID, "version": "0.1.0", "started_at": EARLIER, "lease_until": LATER}],
+        "oldest_transaction_seconds": None, "schema_version": 1,
+    }  # fmt: skip
+
+
+class Health(Shape):
+    status: Literal["ok"]
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"status": "ok"}
+
+
+class Ready(Shape):
+    schema_version: int
+    dispatcher: Annotated[bool, Field(description="Whether any node runs tasks at this moment")]
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"schema_version": 1, "dispatcher": True}
+
+
+router = APIRouter(tags=["service"])
+open_router = APIRouter(tags=["service"])
+
+ANSWERS_HEALTH: Responses = {200: answers(Health)[200]}
+ANSWERS_READY: Responses = {200: answers(Ready)[200], 503: failing(503)}
+
+
+@router.get("/agents", responses=answers(Agent, page=Page[Agent]))
+async def list_agents(door: TheDoor) -> JSONResponse:
+    """The agents each host has, as they were found when its node started; one page holds them all."""
+    return JSONResponse({"items": await door.rows("agent_list"), "next_cursor": None})
+
+
+@router.get("/status", responses=answers(Status, 503))
+async def status(door: TheDoor) -> JSONResponse:
+    """How much waits and runs, and which nodes there are."""
+    return JSONResponse(await door.row("status"))
+
+
+@open_router.head("/health", include_in_schema=False)
+@open_router.get("/health", responses=ANSWERS_HEALTH)
+async def health() -> JSONResponse:
+    """Whether this process lives; it asks nobody."""
+    return JSONResponse({"status": "ok"})
+
+
+@open_router.head("/ready", include_in_schema=False)
+@open_router.get("/ready", responses=ANSWERS_READY)
+async def ready(door: TheDoor) -> Response:
+    """Whether this process can serve: the database answers and has coder's schema. `dispatcher`: a node runs tasks."""
+    try:
+        found = await door.row("ready")
+    except CoderError as error:
+        return problem(503, error.message, code="unavailable") if error.status != 503 else of_error(error)
+    if found["schema_version"] is None:
+        return problem(503, "The database lacks coder's schema; run `coder migrate`.", code="unavailable")
+    return JSONResponse(found)
