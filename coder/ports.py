@@ -45,7 +45,7 @@ class Turn:
         cwd: absolute directory inside it where the agent starts.
         model: as the task names it; empty or None = the default.
         model_history: the chat's provider messages as JSON text, None for a fresh chat.
-        log: file that collects what the agent prints beside its answer; the folder exists.
+        log: file that collects what the agent prints beside its answer; whoever writes first makes its folder.
     """
 
     task_id: int
@@ -266,8 +266,8 @@ class ChangeStore(Protocol):
 class Logbook(Protocol):
     """The files of a turn on this host."""
 
-    async def open(self, task_id: int) -> Path:
-        """The file that collects what the agent prints beside its answer; its folder is there."""
+    def path(self, task_id: int) -> Path:
+        """The file that collects what the agent prints beside its answer; whoever writes first makes its folder."""
         ...
 
     async def spill(self, task_id: int, spill: Spill) -> None:

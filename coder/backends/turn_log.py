@@ -16,7 +16,7 @@ class TurnLog:
     """Appends to one file.
 
     Args:
-        path: the file; its folder exists.
+        path: the file; its folder is made with the first line.
         secret: what must never be in it, None for nothing.
     """
 
@@ -24,6 +24,7 @@ class TurnLog:
         self._path = path
         self._secret = secret
         self._raw = 0
+        self._there = False
 
     def line(self, text: str) -> None:
         """Append a line of ours. What follows by `raw` may be `RAW_BYTES` long again."""
@@ -41,5 +42,8 @@ class TurnLog:
                 self._append(b"\n[... output beyond 10 MB is not logged]\n")
 
     def _append(self, content: bytes) -> None:
+        if not self._there:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._there = True
         with self._path.open("ab") as file:
             file.write(content)

@@ -169,8 +169,9 @@ class _Content:
             errors = [line for line in answer.err.splitlines() if line.startswith("error: ")]
             nested = [found[1] for line in errors if (found := _NO_COMMIT.match(line))]
             self._warn_nested(nested)
-            if others := [line.removeprefix("error: ") for line in errors if not _NO_COMMIT.match(line)]:
-                self.warnings.append(f"Git could not read some files, so this change lacks them: {_some(others, '; ')}.")
+            others = [line.removeprefix("error: ") for line in errors if not _NO_COMMIT.match(line)]
+            if others or not errors:
+                self.warnings.append(f"Git could not read some files, so this change lacks them: {_some(others or [answer.err], '; ')}.")
 
     def _measure(self, index: Path) -> None:
         self.tree = self._repository.line("write-tree", index=index)

@@ -15,17 +15,14 @@ class FileLogbook:
         self._folder = data_dir / "logs"
 
     def path(self, task_id: int) -> Path:
+        """The file that collects what the agent prints beside its answer; whoever writes first makes its folder."""
         return self._folder / str(task_id) / "agent.log"
-
-    async def open(self, task_id: int) -> Path:
-        path = self.path(task_id)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # microseconds; a thread would cost more
-        return path
 
     async def spill(self, task_id: int, spill: Spill) -> None:
         await asyncio.to_thread(self._write, self.path(task_id).parent / spill.file, spill)
 
     @staticmethod
     def _write(path: Path, spill: Spill) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with path.open("a" if spill.append else "w", encoding="utf-8", errors="replace") as file:
             file.write(spill.text)

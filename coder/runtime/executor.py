@@ -143,7 +143,7 @@ class Executor:
             mode_id=task.mode_id,
             thinking_option_id=task.thinking_option_id,
             model_history=task.model_history,
-            log=await self._logbook.open(task.id),
+            log=self._logbook.path(task.id),
         )
         pulse = Pulse(self._clock)
         async with course.backend.run_turn(turn) as live:
