@@ -445,10 +445,12 @@ end $$;
 create function coder.task_before_insert() returns trigger language plpgsql as $$
 begin
     if current_setting('coder.actor', true) is distinct from 'node' then
-        if new.state <> 'pending' or new.epoch is not null or new.node_id is not null or new.attempts <> 0
-           or new.ended_at is not null or new.first_event_at is not null then
+        if new.state <> 'pending' or new.attempts <> 0 or new.cost_tokens <> 0 or new.notices <> '{}'
+           or coalesce(new.epoch::text, new.node_id::text, new.claimed_at::text, new.first_event_at::text, new.ended_at::text,
+                       new.cancel_requested_at::text, new.reason, new.error, new.output_summary, new.execution_path, new.agent_used,
+                       new.retry_of::text) is not null then
             perform coder.refuse('CD422', format(
-                'A task is inserted as pending (here: state %L); leave state, attempts, epoch and the times out.', new.state));
+                'A task is inserted as pending (here: state %L); leave out every column that coder writes (docs/sql.md lists yours).', new.state));
         end if;
         new.opens_session := new.session_id is null;
         new.position := new.id;
@@ -528,7 +530,7 @@ begin
         from new_tasks n left join sessions s on s.id = n.session_id
         where not n.opens_session and (s.id is null or s.project_id <> n.project_id or s.status = 'closed') limit 1;
     if found then
-        perform coder.refuse(case when bad.known is null then 'CD404' when bad.status = 'closed' then 'CD409' else 'CD422' end, case
+        perform coder.refuse(case when bad.known is null then 'CD404' when bad.project <> bad.project_id then 'CD422' else 'CD409' end, case
             when bad.known is null then format('There is no session %s; leave session_id out to open a new one.', bad.session_id)
             when bad.status = 'closed' and bad.project = bad.project_id then
                 format('Session %s is closed; reopen it with coder.reopen_session(%L), or leave session_id out.', bad.session_id, bad.session_id)
@@ -552,10 +554,12 @@ begin
             'The state of task %s is set by coder alone; to stop it set cancel_requested_at, or call coder.cancel(%s).', old.id, old.id));
     end if;
     if (new.id, new.project_id, new.session_id, new.attempts, new.epoch, new.node_id, new.claimed_at, new.first_event_at, new.ended_at,
-        new.reason, new.output_summary, new.cost_tokens, new.execution_path)
+        new.created_at, new.opens_session, new.retry_of, new.reason, new.error, new.notices, new.output_summary, new.input_tokens,
+        new.cached_tokens, new.output_tokens, new.cost_tokens, new.execution_path, new.agent_used)
        is distinct from
        (old.id, old.project_id, old.session_id, old.attempts, old.epoch, old.node_id, old.claimed_at, old.first_event_at, old.ended_at,
-        old.reason, old.output_summary, old.cost_tokens, old.execution_path)
+        old.created_at, old.opens_session, old.retry_of, old.reason, old.error, old.notices, old.output_summary, old.input_tokens,
+        old.cached_tokens, old.output_tokens, old.cost_tokens, old.execution_path, old.agent_used)
     then
         perform coder.refuse('CD422', format('These columns of task %s are written by coder alone; insert a new task instead.', old.id));
     end if;
@@ -596,6 +600,10 @@ create function coder.task_before_delete() returns trigger language plpgsql as $
 begin
     if old.state in ('pending', 'running') then
         perform coder.refuse('CD409', format('Task %s is %s; cancel it with coder.cancel(%s) instead of deleting it.', old.id, old.state, old.id));
+    end if;
+    perform from session_queue where session_id = old.session_id and held_by = old.id;
+    if found then
+        perform coder.refuse('CD409', format('Task %s holds its session until somebody decides; let it go with coder.dismiss(%s) first.', old.id, old.id));
     end if;
     return old;
 end $$;
@@ -651,7 +659,8 @@ begin
     return old.id;
 end $$;
 
-create function coder.task(p_task bigint) returns tasks language plpgsql stable as $$
+-- Volatile, like coder.show_…: within one statement they must see what a door function before them has done.
+create function coder.task(p_task bigint) returns tasks language plpgsql as $$
 declare
     t tasks;
 begin
@@ -707,13 +716,13 @@ $$;
 create function coder.resume(p_task bigint) returns bigint language plpgsql as $$
 declare
     t tasks := coder.task(p_task);
+    v_lead text := E'You were interrupted while working on the task below. The worktree still holds what you had done; look at it, then continue and finish.\n\n';
 begin
     if t.state <> 'interrupted' then
         perform coder.refuse('CD409', format('Task %s is %s; only an interrupted task can be resumed, see coder.retry.', t.id, t.state));
     end if;
-    return coder.again(p_task, left(format(
-        E'You were interrupted while working on the task below. The worktree still holds what you had done; look at it, then continue and finish.\n\n%s',
-        t.input), 1048576 / 4));
+    -- An input of nearly the greatest length loses its last characters, so that the whole fits.
+    return coder.again(p_task, v_lead || left(t.input, length(t.input) - greatest(0, octet_length(v_lead || t.input) - 1048576)));
 end $$;
 
 -- Let a session go on without the task that holds it.
@@ -763,6 +772,8 @@ begin
     end if;
     update sessions set status = case when busy then 'active' else 'idle' end, closed_at = null, last_activity_at = clock_timestamp()
         where id = p_session and status = 'closed';
+    -- A worktree that was removed is made again by the next turn; until then it must not count as one nobody knows.
+    update session_worktrees set removed_at = null where session_id = p_session;
 end $$;
 
 -- ── the door: deciding on a change ──────────────────────────────────────────────────────────────────
@@ -904,7 +915,8 @@ begin
         select t.id from tasks t where t.id = any (v_tasks) and t.state = 'pending' for update skip locked
     ), started as (
         update tasks t
-        set state = 'running', epoch = nextval('epoch_seq'), node_id = p_node, attempts = t.attempts + 1,
+        set state = 'running', epoch = nextval('epoch_seq'), node_id = p_node,
+            attempts = least(t.attempts + 1, t.max_attempts),  -- somebody may have lowered the limit meanwhile
             claimed_at = clock_timestamp(), first_event_at = null
         from head where t.id = head.id
         returning t.*
@@ -1184,7 +1196,7 @@ begin
 end $$;
 
 -- Heal and promote: sessions whose time has come, sessions whose task has ended without them, and (with
--- `p_deep`) idle sessions in which something waits. Answers how many it placed.
+-- `p_deep`) idle or scheduled sessions in which something waits for less. Answers how many it placed.
 create function coder.sweep(p_deep boolean) returns int language plpgsql set coder.actor = 'node' as $$
 declare
     v_sessions uuid[];
@@ -1197,7 +1209,9 @@ begin
         where q.state = 'running' and (t.state <> 'running' or t.epoch is distinct from q.epoch) for update of q skip locked
     ), forgotten as materialized (
         select q.session_id from session_queue q
-        where p_deep and q.state = 'idle' and exists (select from tasks t where t.session_id = q.session_id and t.state = 'pending')
+        where p_deep and q.state in ('idle', 'scheduled') and exists (
+            select from tasks t where t.session_id = q.session_id and t.state = 'pending'
+            and (q.state = 'idle' or t.run_at is null or t.run_at < q.ready_at))
         limit 1000 for update of q skip locked
     )
     select array_agg(session_id) into v_sessions
@@ -1334,7 +1348,7 @@ create function coder.show_task(p_task bigint) returns table (
     retry_of bigint, retried_by bigint, change_id uuid, output_summary text, cost_tokens bigint, input_tokens bigint, cached_tokens bigint,
     output_tokens bigint, execution_path text, created_at timestamptz, claimed_at timestamptz, first_event_at timestamptz,
     cancel_requested_at timestamptz, ended_at timestamptz
-) language sql stable rows 1 as $$
+) language sql rows 1 as $$
     select t.id, t.project_id, p.name, t.session_id, t.chat_id, t.state,
            case when t.state <> 'pending' then null
                 when t.run_at > clock_timestamp() then 'run_at'
@@ -1357,7 +1371,7 @@ create function coder.show_session(p_session uuid) returns table (
     id uuid, project_id uuid, project text, workspace_id text, title text, status text, queue_state text, waiting_for_host boolean,
     held_by bigint, on_failure text, cwd text, worktree text, host_id uuid, pending_tasks bigint, running_task bigint, open_change_id uuid,
     context_size bigint, context_limit bigint, compacted_from uuid, created_at timestamptz, last_activity_at timestamptz, closed_at timestamptz
-) language sql stable rows 1 as $$
+) language sql rows 1 as $$
     select s.id, s.project_id, p.name, s.workspace_id, s.title, s.status, q.state,
            q.state in ('ready', 'scheduled') and q.host_id is not null
                and not exists (select from nodes n where n.host_id = q.host_id and n.lease_until > clock_timestamp()),
@@ -1375,7 +1389,7 @@ create function coder.show_decision(p_decision uuid) returns table (
     id uuid, change_id uuid, session_id uuid, project_id uuid, kind text, target text, branch text, commit boolean, work text, actor text,
     reason text, state text, outcome text, error text, facts jsonb, fingerprint text, change_state text, created_at timestamptz,
     started_at timestamptz, ended_at timestamptz
-) language sql stable rows 1 as $$
+) language sql rows 1 as $$
     select d.id, d.change_id, d.session_id, d.project_id, d.kind, d.target, d.branch, d.commit, d.work, d.actor, d.reason, d.state, d.outcome,
            d.error, d.facts, d.fingerprint, c.state, d.created_at, d.started_at, d.ended_at
     from decisions d join pending_changes c on c.id = d.change_id where d.id = p_decision;

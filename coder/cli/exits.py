@@ -1,14 +1,14 @@
 """How commands end: exit codes for scripts, one line on standard error for people.
 
-    0    done; of `run` and `task wait`: the task completed
-    1    failed: the task, the decision, a finding of `doctor`; or a thing was not in the state this needs
-    2    the command was not understood, or what it names does not exist
-    3    the task was cancelled
-    4    the task was interrupted and waits for resume, retry or dismiss
-    5    waited as long as was asked, and it has not ended
-    6    the service or the database cannot be reached, or does not accept the token
-    70   a fault of coder itself
-    130  stopped by Ctrl-C
+0    done; of `run` and `task wait`: the task completed
+1    failed: the task, the decision, a finding of `doctor`; or a thing was not in the state this needs
+2    the command was not understood, or what it names does not exist
+3    the task was cancelled
+4    the task was interrupted and waits for resume, retry or dismiss
+5    waited as long as was asked, and it has not ended
+6    the service or the database cannot be reached, or does not accept the token
+70   a fault of coder itself
+130  stopped by Ctrl-C
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Commands(TyperGroup):
         except CoderError as error:
             complain(error.message)
             return next((code for kind, code in OF_ERROR if isinstance(error, kind)), FAILED)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last resort: a sentence with the place instead of a traceback
             return _fault(error)
 
 

@@ -60,17 +60,19 @@ class HttpDoor:
         token: one it knows.
 
     Raises:
-        InvalidInput: the address is none.
+        InvalidInput: the address or the token cannot be one.
     """
 
     def __init__(self, url: str, token: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidInput(f"CODER_URL is {url!r}, which is no address; set it to one like http://127.0.0.1:8390.")
+        if not (token.isascii() and token.isprintable()):
+            raise InvalidInput("CODER_TOKEN holds characters that no token has; set it to the one printed at the first start.")
         self._url = url.rstrip("/").removesuffix("/api/v1")
         self._client = httpx.Client(
             base_url=f"{self._url}/api/v1",
-            headers={"Authorization": b"Bearer " + token.encode()},
+            headers={"Authorization": f"Bearer {token}"} if token else None,
             timeout=SECONDS,
             trust_env=parts.hostname not in LOOPBACK,
         )
@@ -107,8 +109,9 @@ class HttpDoor:
         try:
             answer = self._client.request(method, path, params=query) if method == "GET" else self._client.post(path, json=rest)
         except httpx.HTTPError as error:
+            why = str(error) or type(error).__name__
             raise Unavailable(
-                f"coder at {self._url} cannot be reached ({error or type(error).__name__}); start it there with `coder up`, or correct CODER_URL."
+                f"coder at {self._url} cannot be reached ({why}); start it there with `coder up`, or correct CODER_URL."
             ) from error
         if answer.is_success:
             return answer

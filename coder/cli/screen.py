@@ -59,7 +59,7 @@ def when(moment: str | None) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
-    """Rows under headings; cut to the width of a terminal, whole elsewhere.
+    """Rows under headings; on a terminal the last column is cut to its width, elsewhere all is whole.
 
     Args:
         empty: what to say, on standard error, when there are none.
@@ -72,13 +72,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> 
     if not cells:
         progress(empty)
         return
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, no_wrap=True, overflow="ellipsis")
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    shown = Table(box=None, pad_edge=False, header_style="bold" if coloured() else "")
+    for column, width in zip(columns, widths, strict=True):
+        shown.add_column(column, no_wrap=True, overflow="ellipsis", min_width=None if column == columns[-1] else width)
     for row in cells:
         shown.add_row(*(Text(cell) for cell in row))
-    wide = None if sys.stdout.isatty() else sum(max(map(len, column)) + 2 for column in zip(columns, *cells, strict=True)) * 2
-    Console(width=wide, no_color=None if coloured() else True, highlight=False, emoji=False).print(shown)
+    # Wide characters take two columns; elsewhere than on a terminal nothing is cut.
+    whole = None if sys.stdout.isatty() else 2 * sum(widths) + 2 * len(widths)
+    Console(width=whole, no_color=None if coloured() else True, highlight=False, emoji=False).print(shown)
 
 
 def fields(row: Mapping[str, Any], **shown: Any) -> None:

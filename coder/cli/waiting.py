@@ -54,18 +54,25 @@ def task(desk: Desk, task_id: int, *, seconds: float | None, cancel: bool = Fals
 
     with _stoppable():
         try:
-            return _until(desk, ended, seconds, f"Task {task_id} has not ended", "task_get", task=task_id)
+            row = _until(desk, ended, seconds, "task_get", task=task_id)
         except KeyboardInterrupt:
             if not cancel:
                 progress(f"task {task_id} goes on; `coder task wait {task_id}` waits for it again")
                 raise typer.Exit(STOPPED) from None
-        desk.close()  # the interrupt may have hit it in the middle of an answer
-        progress(f"task {task_id}: cancelling")
-        try:
-            desk.door.row("task_cancel", task=task_id)
-        except Conflict:
-            progress(f"task {task_id} has already ended")
-        return _until(desk, ended, seconds, f"Task {task_id} was cancelled but has not ended", "task_get", task=task_id)
+            desk.close()  # the interrupt may have hit it in the middle of an answer
+            _cancel(desk, task_id)
+            row = _until(desk, ended, seconds, "task_get", task=task_id)
+    if row["state"] not in OF_STATE:
+        raise Waited(f"Task {task_id} is {row['state']} after {seconds:g} s and goes on; `coder task wait {task_id}` waits for it again.")
+    return row
+
+
+def _cancel(desk: Desk, task_id: int) -> None:
+    progress(f"task {task_id}: cancelling")
+    try:
+        desk.door.row("task_cancel", task=task_id)
+    except Conflict:
+        progress(f"task {task_id} had already ended")
 
 
 def decision(desk: Desk, row: dict[str, Any]) -> dict[str, Any]:
@@ -74,22 +81,20 @@ def decision(desk: Desk, row: dict[str, Any]) -> dict[str, Any]:
     Raises:
         Waited: no node has carried it out in 30 s; it stays stored.
     """
-    if row["state"] in ("done", "failed"):
-        return row
+    where = f"`coder decision show {row['id']}` says what becomes of it"
     with _stoppable():
         try:
-            return _until(
-                desk,
-                lambda now: now["state"] in ("done", "failed"),
-                DECISION_SECONDS,
-                f"Decision {row['id']} is stored, but no node has carried it out yet; `coder decision show {row['id']}` says what becomes of it."
-                " This was",
-                "decision_get",
-                decision_id=UUID(row["id"]),
-            )
+            row = _until(desk, _settled, DECISION_SECONDS, "decision_get", decision_id=UUID(row["id"]))
         except KeyboardInterrupt:
-            progress(f"the decision is stored and will be carried out; `coder decision show {row['id']}` says what becomes of it")
+            progress(f"the decision is stored and will be carried out; {where}")
             raise typer.Exit(STOPPED) from None
+    if not _settled(row):
+        raise Waited(f"The decision is stored, but no node has carried it out after {DECISION_SECONDS:g} s; {where}.")
+    return row
+
+
+def _settled(row: dict[str, Any]) -> bool:
+    return row["state"] in ("done", "failed")
 
 
 def failure(row: dict[str, Any]) -> CoderError:
@@ -100,18 +105,15 @@ def failure(row: dict[str, Any]) -> CoderError:
     return error
 
 
-def _until(
-    desk: Desk, done: Callable[[dict[str, Any]], bool], seconds: float | None, unfinished: str, statement: str, **parameters: Any
-) -> dict[str, Any]:
-    deadline = None if seconds is None else time.monotonic() + seconds
+def _until(desk: Desk, done: Callable[[dict[str, Any]], bool], seconds: float | None, statement: str, **parameters: Any) -> dict[str, Any]:
+    """The row once it is done, or as it is when the time is over."""
+    deadline = time.monotonic() + (float("inf") if seconds is None else seconds)
     interval = FIRST_SECONDS
     while True:
         row = desk.patiently(statement, **parameters)
-        if done(row):
+        left = deadline - time.monotonic()
+        if done(row) or left <= 0:
             return row
-        left = interval if deadline is None else deadline - time.monotonic()
-        if left <= 0:
-            raise Waited(f"{unfinished} after {seconds:g} s; it is {row['state']} and goes on.")
         time.sleep(min(interval, left))
         interval = min(interval * 1.5, LONGEST_SECONDS)
 

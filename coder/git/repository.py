@@ -44,6 +44,7 @@ _HARMLESS = re.compile(
     r"GIT_(ASKPASS|CONFIG_(COUNT|GLOBAL|KEY_\d+|NOSYSTEM|SYSTEM|VALUE_\d+)|EXEC_PATH|HTTP.*|PROXY.*|PYTHON.*|SSH.*|SSL.*|TEMPLATE_DIR)"
 )
 
+_FULL_BELOW = 1 << 20
 _ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": ":"}
 CODER = {
     "GIT_AUTHOR_NAME": "coder",
@@ -137,8 +138,8 @@ class Repository:
         if index is not None:
             variables["GIT_INDEX_FILE"] = str(index)
         answer = _execute(tree, arguments, stdin, {**variables, **(CODER if environment is None else environment)})
-        if answer.status != 0 and ("No space left on device" in answer.err or "Disk quota exceeded" in answer.err):
-            raise DiskFull(what=f"git's objects and files of {self.top}", where=self.common_dir)
+        if answer.status and (full := self._full_disk(answer.err)):
+            raise DiskFull(what=f"git's objects and files of {self.top}", where=full)
         if answer.status not in accept:
             raise InternalError(
                 f"`git {arguments[0]}` failed in {self.top} with status {answer.status}: {_first_error(answer.err)}; "
@@ -147,6 +148,14 @@ class Repository:
                 stderr=answer.err,
             )
         return answer
+
+    def _full_disk(self, err: str) -> Path | None:
+        """Where a failed git found no space; it says so for objects, of a file it only says that it was unable to write."""
+        for place in (self.top, self.common_dir) if "unable to write" in err else ():
+            found = os.statvfs(place)
+            if found.f_bavail * found.f_frsize < _FULL_BELOW or (found.f_files and not found.f_favail):
+                return place
+        return self.common_dir if "No space left on device" in err or "Disk quota exceeded" in err else None
 
     def line(self, *arguments: str, stdin: bytes | None = None, index: Path | None = None) -> str:
         """Run git and answer its output as text without the line end."""

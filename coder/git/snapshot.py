@@ -97,12 +97,24 @@ class Snapshots:
         copy_index(record.index, repository.index)
         return ref
 
-    def differs_from_last(self, record: Record, worktree: Worktree) -> bool:
-        """Whether the worktree holds anything that neither its base nor its last snapshot has."""
-        known = self._facts(record.repository, worktree.base_commit, worktree.last_snapshot)
-        content = _Content(record, worktree, known[worktree.base_commit].tree)
+    def save_new(self, record: Record, worktree: Worktree) -> str | None:
+        """Save the present content unless the base or a ref of the session has it; answers the ref, if one was made.
+
+        Commits an agent made there are kept as `refs/coder/<session>/head`, since nothing else may reach them.
+        """
+        repository = record.repository
+        head = repository.resolve("HEAD")
+        if head and head != worktree.base_commit:
+            repository.run("update-ref", f"refs/coder/{worktree.session_id}/head", head)
+        base = self._facts(repository, worktree.base_commit)[worktree.base_commit]
+        content = _Content(record, worktree, base.tree)
         content.record()
-        return content.tree not in {facts.tree for facts in known.values()}
+        saved = repository.line("for-each-ref", "--format=%(tree)", f"refs/coder/{worktree.session_id}/").split()
+        if content.tree in (base.tree, *saved):
+            return None
+        ref = next_discarded(repository, worktree.session_id)
+        self._keep(repository, content.tree, worktree.base_commit, ref)
+        return ref
 
     def _keep(self, repository: Repository, tree: str, base: str, ref: str) -> str:
         commit = repository.commit_tree(tree, base)

@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
+import structlog
+
 from coder.change import Approval, Found, Plan, Snapshot, Worktree
-from coder.errors import Held, NoCommit
+from coder.errors import Held, InternalError, NoCommit
 from coder.git import apply
 from coder.git.disk import disk_error
 from coder.git.guard import guard_digest
 from coder.git.ignored import copy_ignored
+from coder.git.orphans import find_orphans, remove_orphan, session_of
 from coder.git.plan import make_plan
 from coder.git.record import Record
 from coder.git.repository import Repository, open_repository
@@ -32,6 +35,8 @@ from coder.task import Project
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 
 class GitWorktrees:
@@ -103,15 +108,17 @@ class GitWorktrees:
         await self._in_thread(self._remove, worktree)
 
     async def orphans(self, project: Project, known_sessions: Collection[UUID]) -> list[Path]:
-        """What lies around of worktrees whose session nobody knows: directories, files beside them, and git's records.
+        """What lies around of worktrees whose session nobody knows: directories, remains of a removal, and git's stale records.
 
         Args:
             known_sessions: the sessions of the project whose worktrees are to stay.
-
-        Returns:
-            Paths below the data directory, and stale records below the repository's `worktrees/` that name such a path.
         """
-        return await self._in_thread(self._orphans, project, {str(session_id) for session_id in known_sessions})
+        place = self._root / str(project.id)
+        return await self._in_thread(lambda: find_orphans(place, self._open(project.path, project.name), known_sessions))
+
+    async def remove_orphan(self, project: Project, path: Path) -> None:
+        """Save what an orphan holds under a ref, then delete it; one that git cannot read, or that is in use, stays."""
+        await self._in_thread(self._remove_orphan, project, path)
 
     # --- behind it, in threads
 
@@ -186,27 +193,30 @@ class GitWorktrees:
     def _remove(self, worktree: Worktree) -> None:
         record = self._record_of(worktree)
         with _creation(record.project):
-            if record.path.is_dir():
+            if record.complete:
                 record.repair(worktree.base_commit)
-                if self._snapshots.differs_from_last(record, worktree):
-                    self._snapshots.save(record, worktree)
-                head = record.repository.resolve("HEAD")
-                if head and head != worktree.base_commit:
-                    # Commits an agent made there; no other ref may reach them.
-                    record.project.run("update-ref", f"refs/coder/{worktree.session_id}/head", head)
+                self._snapshots.save_new(record, worktree)
             record.drop()
         self._lock_path(worktree.session_id).unlink(missing_ok=True)
 
-    def _orphans(self, project: Project, known: Collection[str]) -> list[Path]:
-        place = self._root / str(project.id)
-        beside = sorted(place.iterdir()) if place.is_dir() else []
-        found = [path for path in beside if path.name.partition(".")[0] not in known or path.name.endswith(".gone")]
-        for record in sorted(self._open(project.path, project.name).common_dir.glob("worktrees/*")):
-            link = record / "gitdir"
-            target = Path(os.fsdecode(link.read_bytes()).strip()).parent if link.is_file() else None
-            if target and target.parent == place and not target.exists() and target.name not in known:
-                found.append(record)
-        return found
+    def _remove_orphan(self, project: Project, path: Path) -> None:
+        session_id = session_of(path)
+        if session_id is None:
+            return
+        try:
+            descriptor = self._lock_session(session_id)
+        except Held:
+            # Made after the list of known sessions was read: it is in use, not orphaned.
+            return
+        try:
+            record = Record(self._open(project.path, project.name), session_id, self._path(project.id, session_id))
+            with _creation(record.project):
+                remove_orphan(record, project.id, self._snapshots, path)
+            self._lock_path(session_id).unlink(missing_ok=True)
+        except InternalError as error:
+            log.warning("an orphaned worktree could not be read, so it stays", path=str(path), why=error.message)
+        finally:
+            os.close(descriptor)
 
     # --- places and locks
 

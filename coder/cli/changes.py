@@ -1,0 +1,169 @@
+"""coder change and coder decision: what a turn left to decide on, and what was decided."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import typer
+
+from coder.change import OPEN_CHANGE, ChangeState
+from coder.cli import lookup, waiting
+from coder.cli.desk import Desk, Json, Limit, desk, sound
+from coder.cli.screen import fields, put, put_diff, put_json, table, visible, when
+from coder.errors import Conflict, InvalidInput
+
+commands = typer.Typer(help="What turns left to decide on.", no_args_is_help=True, rich_markup_mode=None)
+decisions = typer.Typer(help="What was decided, and what became of it.", no_args_is_help=True, rich_markup_mode=None)
+
+ChangeId = Annotated[
+    str,
+    typer.Argument(metavar="CHANGE", help="Its id, or the session's whose open change is meant; beginnings do.", show_default=False),
+]
+Fingerprint = Annotated[str | None, typer.Option(help="Decide only if this is still its fingerprint; without it the present one.")]
+Reason = Annotated[str | None, typer.Option(help="Kept with the decision; of a rejection, told to the agent.")]
+
+
+@commands.command("list")
+def list_(
+    context: typer.Context,
+    state: Annotated[str | None, typer.Option(help=f"Comma-separated: {', '.join(ChangeState)}.", show_default="the open ones")] = None,
+    every: Annotated[bool, typer.Option("--all", help="In every state.")] = False,
+    project: Annotated[str | None, typer.Option(help="Only of this project.", metavar="NAME")] = None,
+    session: Annotated[str | None, typer.Option(help="Only of this session.", metavar="ID")] = None,
+    limit: Limit = 50,
+    json: Json = False,
+) -> None:
+    """List the changes that wait for a decision, newest first."""
+    states: list[str] | None = [word.strip() for word in (state or "").split(",") if word.strip()]
+    for word in states or ():
+        if word not in list(ChangeState):
+            raise InvalidInput(f"A change is {', '.join(ChangeState)}; {word!r} is none of these.")
+    if not states:
+        states = None if every else sorted(state.value for state in OPEN_CHANGE)
+    door = desk(context).door
+    session_id = lookup.session(door, session) if session else None
+    rows = door.rows("change_list", states=states, project=project, session_id=session_id, limit=limit)
+    if json:
+        put_json(rows)
+        return
+    shown = (
+        (row["id"][:8], row["state"], row["project"], row["session_id"][:8], f"+{row['additions']} -{row['deletions']}",
+         when(row["created_at"]), row["title"])
+        for row in rows
+    )  # fmt: skip
+    table(("CHANGE", "STATE", "PROJECT", "SESSION", "LINES", "MADE", "TITLE"), shown, "no change waits; --all shows those decided on")
+
+
+@commands.command()
+def show(
+    context: typer.Context,
+    change: ChangeId,
+    patch: Annotated[bool, typer.Option("--patch", help="Only the diff's bytes, for `git apply`.")] = False,
+    json: Json = False,
+) -> None:
+    """Show a change: its worktree, its files, its diff."""
+    door = desk(context).door
+    row = lookup.change(door, change)
+    if patch:
+        sys.stdout.buffer.write(door.blob("change_diff", change_id=UUID(row["id"])))
+        return
+    if json:
+        put_json(row)
+        return
+    files = [f"{each['operation']} {visible(each['path'])} {_lines(each)}" for each in row["files"]]
+    fields({name: value for name, value in row.items() if name != "diff"}, files="\n".join(files), warnings=_listed(row["warnings"]))
+    if row["turn_outcome"] != "completed":
+        put(f"\nLook twice: the turn that made this was {row['turn_outcome']}.")
+    put()
+    put_diff(row["diff"].removesuffix("\n"))
+
+
+def _lines(each: dict[str, Any]) -> str:
+    lines = "binary" if each["additions"] is None else f"+{each['additions']} -{each['deletions']}"
+    return lines + (f" (from {visible(each['old_path'])})" if each["old_path"] else "")
+
+
+def _listed(sentences: list[str]) -> str:
+    return "\n".join(sentences)
+
+
+@commands.command()
+def approve(
+    context: typer.Context,
+    change: ChangeId,
+    fingerprint: Fingerprint = None,
+    branch: Annotated[str | None, typer.Option(help="Commit it on this branch instead of writing it into the checkout.")] = None,
+    commit: Annotated[bool, typer.Option("--commit", help="Also commit its files in the checkout.")] = False,
+    reason: Reason = None,
+    json: Json = False,
+) -> None:
+    """Take a change over into the project's checkout, or onto a branch."""
+    if branch is not None and commit:
+        raise InvalidInput("A branch always gets a commit; leave --commit out.")
+    target: Literal["checkout", "branch"] = "checkout" if branch is None else "branch"
+    at = desk(context)
+    row = lookup.change(at.door, change)
+    decision = _decide(at, "change_approve", row, fingerprint, reason, target=target, branch=branch, commit=commit)
+    if json:
+        put_json(decision)
+    else:
+        put(f"Change {row['id']} is approved into {'branch ' + decision['branch'] if branch else 'the checkout of ' + row['project']}.")
+
+
+@commands.command()
+def reject(
+    context: typer.Context,
+    change: ChangeId,
+    fingerprint: Fingerprint = None,
+    reason: Reason = None,
+    discard: Annotated[bool, typer.Option("--discard", help="Also put the worktree back to its base.")] = False,
+    json: Json = False,
+) -> None:
+    """Refuse a change; the agent hears the reason with its next prompt."""
+    at = desk(context)
+    row = lookup.change(at.door, change)
+    decision = _decide(at, "change_reject", row, fingerprint, reason, work="discard" if discard else "keep")
+    if json:
+        put_json(decision)
+    else:
+        put(f"Change {row['id']} is rejected; {'the worktree goes back to its base' if discard else 'the work stays in the worktree'}.")
+
+
+def _decide(at: Desk, statement: str, change: dict[str, Any], fingerprint: str | None, reason: str | None, **how: Any) -> dict[str, Any]:
+    """Store a decision on what was just read, wait until it is carried out, and raise what it failed with."""
+    decision = at.door.row(
+        statement,
+        change_id=UUID(change["id"]),
+        fingerprint=fingerprint or change["fingerprint"],
+        reason=reason and sound(reason, "The reason"),
+        actor=_actor(),
+        **how,
+    )
+    decision = waiting.decision(at, decision)
+    if decision["state"] == "failed":
+        raise Conflict(decision["error"] or f"The decision failed ({decision['outcome']}); read the change again and decide anew.")
+    return decision
+
+
+def _actor() -> str:
+    """Who decides, as the decision records it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return f"uid {os.getuid()}"
+
+
+@decisions.command("show")
+def show_decision(
+    context: typer.Context, decision: Annotated[UUID, typer.Argument(metavar="DECISION", show_default=False)], json: Json = False
+) -> None:
+    """Show a decision."""
+    row = desk(context).door.row("decision_get", decision_id=decision)
+    if json:
+        put_json(row)
+    else:
+        fields(row)

@@ -1,0 +1,75 @@
+"""coder project: the repositories that tasks are about."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from coder.cli.desk import Desk, Json, Limit, desk, sound
+from coder.cli.screen import put, put_json, table
+from coder.errors import InvalidInput
+
+commands = typer.Typer(help="The repositories that tasks are about.", no_args_is_help=True, rich_markup_mode=None)
+
+GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
+"""A repository's own hooks and helpers are never run."""
+
+
+@commands.command()
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What tasks call it.", show_default=False)],
+    path: Annotated[Path | None, typer.Argument(help="The repository.", show_default="the current directory")] = None,
+    json: Json = False,
+) -> None:
+    """Add a git repository; it must have a commit."""
+    at = desk(context)
+    host = None if at.remote else at.house.host_id()
+    added = at.door.row("project_add", name=sound(name, "The name"), path=_repository(at, path), host_id=host)
+    project = at.door.row("project_get", project=added["id"])
+    if json:
+        put_json(project)
+    else:
+        put(f'Project {project["name"]} is {project["path"]}; queue a task with `coder task add {project["name"]} "…"`.')
+
+
+@commands.command("list")
+def list_(context: typer.Context, limit: Limit = 200, json: Json = False) -> None:
+    """List the projects."""
+    rows = desk(context).door.rows("project_list", limit=limit)
+    if json:
+        put_json(rows)
+    else:
+        shown = ((row["name"], row["id"], row["path"]) for row in rows)
+        table(("NAME", "ID", "PATH"), shown, "there are no projects; `coder project add NAME` adds the one in this directory")
+
+
+def _repository(at: Desk, given: Path | None) -> str:
+    """The root of the checkout that is meant; elsewhere than on this machine it cannot be looked at."""
+    if at.remote and urlsplit(at.house.settings().url or "").hostname not in ("127.0.0.1", "localhost", "::1"):
+        if given is None or not given.is_absolute():
+            raise InvalidInput("The project is on another machine (CODER_URL); name its absolute path there.")
+        return sound(str(given), "The path")
+    path = Path(os.path.abspath((given or Path()).expanduser()))
+    if not path.is_dir():
+        raise InvalidInput(f"{path} is not a directory; name the root of a git repository.")
+    root = _git(path, "rev-parse", "--show-toplevel")
+    if not root:
+        raise InvalidInput(f"{path} is not a git repository with a checkout; run `git init` there, or name another directory.")
+    if not _git(path, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"):
+        raise InvalidInput(f"The repository {root} has no commit yet; commit something there first, a worktree starts from a commit.")
+    return sound(root, "The path")
+
+
+def _git(path: Path, *arguments: str) -> str:
+    """What git prints, '' where it fails."""
+    try:
+        run = subprocess.run([*GIT, "-C", str(path), *arguments], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise InvalidInput("git is not installed; install git 2.38 or newer.") from None
+    return os.fsdecode(run.stdout).removesuffix("\n") if run.returncode == 0 else ""

@@ -1,0 +1,156 @@
+"""coder up, down, status, doctor and the like: the service itself, and the database below it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import typer
+
+from coder.cli.desk import Json, TaskId, desk
+from coder.cli.exits import FAILED
+from coder.cli.screen import put, put_json, table, visible, when
+from coder.errors import InvalidInput, Unavailable
+
+database = typer.Typer(help="The database below.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def up(
+    context: typer.Context,
+    role: Annotated[Literal["all", "api", "dispatch"], typer.Option(help="Both the API and a dispatcher, or one of them.")] = "all",
+    demo: Annotated[bool, typer.Option("--demo", help="With a project and a scripted model to try it with.")] = False,
+) -> None:
+    """Run coder until it is stopped: the database where none is given, the API, a dispatcher."""
+    raise typer.Exit(desk(context).house.up(role, demo))
+
+
+def down(context: typer.Context, json: Json = False) -> None:
+    """Stop the coder that runs here; turns get their time to finish."""
+    _said(desk(context).house.down(), json)
+
+
+def migrate(context: typer.Context, json: Json = False) -> None:
+    """Bring the database's schema up to date; `coder up` does it by itself."""
+    _said(desk(context).house.migrate(), json)
+
+
+def _said(sentence: str, json: bool) -> None:
+    if json:
+        put_json({"done": sentence})
+    else:
+        put(sentence)
+
+
+def status(context: typer.Context, json: Json = False) -> None:
+    """How much waits and runs, and which dispatchers there are."""
+    row = desk(context).door.row("status")
+    if json:
+        put_json(row)
+        return
+    for name in ("running_tasks", "pending_tasks", "held_sessions", "open_changes"):
+        put(f"{row[name]:>6}  {name.replace('_', ' ')}")
+    nodes = ((node["host"], node["version"], when(node["started_at"]), node["id"]) for node in row["nodes"])
+    put()
+    table(("HOST", "VERSION", "SINCE", "NODE"), nodes, "no dispatcher runs, so nothing is worked on; `coder up` starts one")
+
+
+def agents(context: typer.Context, json: Json = False) -> None:
+    """The agents each host has."""
+    rows = desk(context).door.rows("agent_list")
+    if json:
+        put_json(rows)
+        return
+    shown = ((row["agent"], row["host"], "yes" if row["available"] else "no", row["version"], row["detail"]) for row in rows)
+    table(("AGENT", "HOST", "AVAILABLE", "VERSION", "DETAIL"), shown, "no host has said yet which agents it has; `coder up` looks for them")
+
+
+@database.command("url")
+def url(context: typer.Context, json: Json = False) -> None:
+    """The address of the database, password and all, for psql and programs."""
+    at = desk(context)
+    at.only_here("The database")
+    if json:
+        put_json({"url": at.house.database_url()})
+    else:
+        print(at.house.database_url())
+
+
+def psql(context: typer.Context) -> None:
+    """Open psql on the database; arguments are passed on, as in `coder psql -c "select * from tasks"`."""
+    at = desk(context)
+    at.only_here("The database")
+    command, secrets = unseen([*at.house.psql(), *context.args])
+    sys.stdout.flush()
+    try:
+        os.execvpe(command[0], command, {**os.environ, **secrets})
+    except FileNotFoundError:
+        raise Unavailable(
+            f"{command[0]} is not installed; install PostgreSQL's client, or use any other with the address of `coder db url`."
+        ) from None
+
+
+def unseen(command: list[str]) -> tuple[list[str], dict[str, str]]:
+    """A command without the password of its database's address, and the variable that holds it: other users can read arguments."""
+    secrets: dict[str, str] = {}
+    shown = []
+    for argument in command:
+        parts = urlsplit(argument) if argument.startswith(("postgresql://", "postgres://")) else None
+        if parts is not None and parts.password:
+            secrets["PGPASSWORD"] = unquote(parts.password)
+            user, place = (parts.username or ""), parts.netloc.rpartition("@")[2]
+            argument = parts._replace(netloc=f"{user}@{place}").geturl()
+        shown.append(argument)
+    return shown, secrets
+
+
+def logs(context: typer.Context, task: TaskId, json: Json = False) -> None:
+    """What the agent of a task printed beside its answer."""
+    at = desk(context)
+    at.only_here("The log")
+    path = at.house.task_log(task)
+    try:
+        said = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"The log of task {task} cannot be read: {error.strerror} ({path}).") from None
+    if json:
+        put_json({"task": task, "path": str(path), "text": said.decode("utf-8", "replace")})
+    elif sys.stdout.isatty():
+        print(visible(said.decode("utf-8", "replace").replace("\r\n", "\n")), end="")
+    else:
+        sys.stdout.buffer.write(said)
+
+
+def doctor(context: typer.Context, json: Json = False) -> None:
+    """Look at everything coder stands on; each finding comes with its cure. Exit code 1 when one is bad."""
+    at = desk(context)
+    at.only_here("What doctor looks at")
+    findings = at.house.doctor()
+    if json:
+        put_json([asdict(finding) for finding in findings])
+    else:
+        shown: list[tuple[Any, ...]] = [("ok" if each.ok else "BAD", each.subject, each.found) for each in findings]
+        table(("", "WHAT", "FOUND"), shown, "nothing was looked at")
+        for each in findings:
+            if not each.ok and each.cure:
+                put(f"\n{each.subject}: {each.cure}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+def gc(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove the worktrees of sessions closed long ago; nothing unsaved is lost, it is kept under a ref."""
+    at = desk(context)
+    at.only_here("What gc removes")
+    lines = at.house.gc(dry_run)
+    if json:
+        put_json(lines)
+        return
+    for line in lines or ["There is nothing to remove."]:
+        put(line)

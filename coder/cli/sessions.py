@@ -1,0 +1,84 @@
+"""coder session: conversations with an agent, each in a worktree of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from coder.cli import lookup
+from coder.cli.desk import Json, Limit, desk
+from coder.cli.screen import fields, put, put_json, table, when
+from coder.errors import InvalidInput
+
+commands = typer.Typer(help="Conversations with an agent, each in a worktree of its own.", no_args_is_help=True, rich_markup_mode=None)
+
+STATUSES = ("active", "idle", "closed")
+SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="Its id, or the beginning of it.", show_default=False)]
+
+
+@commands.command("list")
+def list_(
+    context: typer.Context,
+    status: Annotated[str | None, typer.Option(help="Comma-separated: active, idle, closed.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only of this project.", metavar="NAME")] = None,
+    workspace: Annotated[str | None, typer.Option(help="Only of this workspace.", metavar="NAME")] = None,
+    limit: Limit = 50,
+    json: Json = False,
+) -> None:
+    """List the sessions, last active first."""
+    statuses = [word.strip() for word in (status or "").split(",") if word.strip()]
+    if odd := [word for word in statuses if word not in STATUSES]:
+        raise InvalidInput(f"A session is {', '.join(STATUSES)}; {odd[0]!r} is none of these.")
+    rows = desk(context).door.rows("session_list", statuses=statuses or None, project=project, workspace_id=workspace, limit=limit)
+    if json:
+        put_json(rows)
+        return
+    shown = (
+        (row["id"][:8], row["status"], row["project"], row["pending_tasks"], when(row["last_activity_at"]), row["title"]) for row in rows
+    )
+    table(("SESSION", "STATUS", "PROJECT", "WAITING", "ACTIVE", "TITLE"), shown, "there are no such sessions; a task opens one")
+
+
+@commands.command()
+def show(
+    context: typer.Context,
+    session: SessionId,
+    messages: Annotated[bool, typer.Option("--messages", help="Also what was said.")] = False,
+    json: Json = False,
+) -> None:
+    """Show a session; with --messages also what was said in it."""
+    door = desk(context).door
+    session_id = lookup.session(door, session)
+    row = door.row("session_get", session_id=session_id)
+    said = door.rows("message_list", session_id=session_id, limit=10_000) if messages else []
+    if json:
+        put_json(row | ({"messages": said} if messages else {}))
+        return
+    fields(row)
+    for message in said:
+        put(f"\n{message['role']}, {when(message['created_at'])}{'' if message['state'] == 'complete' else ', ' + message['state']}")
+        put(message["text"])
+
+
+@commands.command()
+def close(context: typer.Context, session: SessionId, json: Json = False) -> None:
+    """Close a session: what waits in it is cancelled, what runs is stopped."""
+    _act(context, "session_close", session, json)
+
+
+@commands.command()
+def reopen(context: typer.Context, session: SessionId, json: Json = False) -> None:
+    """Open a closed session again."""
+    _act(context, "session_reopen", session, json)
+
+
+def _act(context: typer.Context, statement: str, session: str, json: bool) -> None:
+    door = desk(context).door
+    session_id = lookup.session(door, session)
+    door.row(statement, session_id=session_id)
+    row = door.row("session_get", session_id=session_id)
+    if json:
+        put_json(row)
+    else:
+        put(f"Session {session_id} is {row['status']}.")
