@@ -38,6 +38,7 @@ class Worktree:
         copied: paths copied in from the checkout's ignored files, never part of a change.
         unsnapshotted_task: task whose work is in the worktree but in no change, since its node died.
         discard_decision: rejection that wants the worktree back at its base.
+        fresh: its directory was made just now; never stored.
     """
 
     session_id: UUID
@@ -52,6 +53,7 @@ class Worktree:
     copied: tuple[bytes, ...] = ()
     unsnapshotted_task: int | None = None
     discard_decision: UUID | None = None
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

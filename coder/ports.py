@@ -275,6 +275,14 @@ class Logbook(Protocol):
         ...
 
 
+class Setup(Protocol):
+    """Makes a fresh worktree usable."""
+
+    async def run(self, command: str, worktree: Path, seconds: float, log: Path) -> str | None:
+        """Run a project's setup command; answers a sentence when it failed or took longer than `seconds`."""
+        ...
+
+
 class Guards(Protocol):
     """The guardians of this node's agents, which end them when the node does not renew their deadline."""
 

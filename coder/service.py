@@ -24,6 +24,7 @@ import uvicorn
 
 from coder.backends.guardian import Guardians
 from coder.backends.native import NativeBackend
+from coder.backends.setup import GuardedSetup
 from coder.config import Role, Settings
 from coder.errors import Unavailable
 from coder.git.worktrees import GitWorktrees
@@ -191,6 +192,7 @@ class Service:
             guards=guardians,
             wakeups=wakeups,
             logbook=FileLogbook(where),
+            setup=GuardedSetup(guardians),
             clock=self._clock,
         )
         pace = Pace(

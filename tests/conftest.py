@@ -24,6 +24,10 @@ from coder.postgres.embedded import EmbeddedServer, find_binaries
 SCHEMA = Path(__file__).resolve().parents[1] / "schema.sql"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long tests whole")
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The DSN of an administrator on the server of this run."""

@@ -17,7 +17,7 @@ import structlog
 
 from coder.change import Snapshot, Worktree
 from coder.errors import CoderError, Fenced, Held, TurnError, Unavailable
-from coder.ports import Backend, Clock, Logbook, TaskStore, Turn, Worktrees
+from coder.ports import Backend, Clock, Logbook, Setup, TaskStore, Turn, Worktrees
 from coder.routing import choose, directory, prompt
 from coder.runtime.boundary import Boundary
 from coder.runtime.ending import Course, End, ending_of, least, stopped_end
@@ -55,6 +55,7 @@ class Executor:
         clock: Clock,
         limits: Limits,
         logbook: Logbook,
+        setup: Setup,
     ) -> None:
         self._store = store
         self._worktrees = worktrees
@@ -64,6 +65,7 @@ class Executor:
         self._clock = clock
         self._limits = limits
         self._logbook = logbook
+        self._setup = setup
         self.available: frozenset[str] = frozenset()
 
     async def execute(self, running: Running) -> None:
@@ -168,7 +170,12 @@ class Executor:
         worktree = await self._worktrees.ensure(task.project, task.session_id, known)
         if known is None or worktree.path != known.path or worktree.repository != known.repository:
             await self._finisher.works_in(task, worktree)
-        elif known.unsnapshotted_task is not None or known.discard_decision is not None:
+        if worktree.fresh and (command := task.project.setup_command):
+            log = self._logbook.path(task.id).with_name("setup.log")
+            failed = await self._setup.run(command, Path(worktree.path), task.project.setup_timeout.total_seconds(), log)
+            if failed is not None:
+                course.notices.append(failed)
+        if known is not None and (known.unsnapshotted_task is not None or known.discard_decision is not None):
             worktree = await self._boundary.settle(known)
         return worktree
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 
 from coder.errors import CoderError
-from coder.ports import AgentFacts, Backend, ChangeStore, Clock, Guards, Logbook, TaskStore, Wakeups, Worktrees
+from coder.ports import AgentFacts, Backend, ChangeStore, Clock, Guards, Logbook, Setup, TaskStore, Wakeups, Worktrees
 from coder.runtime.boundary import Boundary
 from coder.runtime.dispatcher import Dispatcher
 from coder.runtime.executor import Executor
@@ -37,6 +37,7 @@ class Worlds:
     wakeups: Wakeups
     logbook: Logbook
     clock: Clock
+    setup: Setup
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Node:
             clock=clock,
             limits=Limits(pace.silent, pace.tool, None),
             logbook=worlds.logbook,
+            setup=worlds.setup,
         )
         self._dispatcher = Dispatcher(tasks, self._inflight, self.executor, self._lease, clock, host=host, slots=pace.slots, poll=pace.poll)
         self._rescuer = Rescuer(tasks, changes, worktrees, boundary, clock, host=host, poll=pace.poll)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import UUID
 
 from coder.change import Snapshot, Worktree
@@ -77,3 +78,8 @@ class NullGuards:
     def kill_all_now(self) -> None: ...
 
     async def stop_all(self) -> None: ...
+
+
+class NullSetup:
+    async def run(self, command: str, worktree: Path, seconds: float, log: Path) -> str | None:
+        return None

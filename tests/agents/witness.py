@@ -41,7 +41,7 @@ def main() -> None:
             os.close(stop)
             os.setsid()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            while os.getppid() != 1 and not os.read(reading, 1):  # its parent lives on as an orphan of the guardian: only KILL ends it
+            while not os.read(reading, 1):  # its parent was ended before its work was done: only KILL ends it
                 signal.pause()
             os._exit(0)
     if "mute" not in words:
