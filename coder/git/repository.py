@@ -89,6 +89,12 @@ def _execute(directory: Path, arguments: tuple[str, ...], stdin: bytes | None, e
     return Answer(status, bytes(out), err if isinstance(err, str) else err.decode("utf-8", "replace"))
 
 
+def git_version() -> tuple[int, ...]:
+    """The version of the git on this host, `(2, 39, 5)`; raises `InternalError` when there is none."""
+    said = _execute(Path("/"), ("version",), None, {}).out.decode("ascii", "replace")
+    return tuple(int(number) for number in re.findall(r"\d+", said)[:3])
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """A work tree, its git directory, and the directory shared by all work trees of the repository; real, absolute paths.

@@ -161,14 +161,15 @@ class GitWorktrees:
             base_commit=base,
             base_branch=repository.head_branch(),
             copied=copied,
+            fresh=True,
         )
 
     def _make_again(self, project: Project, record: Record, known: Worktree) -> Worktree:
-        copied = known.copied
-        if not record.complete:
+        copied, fresh = known.copied, not record.complete
+        if fresh:
             new = self._build(project, record, known.base_commit, known.last_snapshot or known.base_commit)
             copied = tuple(sorted({*known.copied, *new}))
-        return replace(known, repository=str(record.project.top), path=str(record.path), copied=copied)
+        return replace(known, repository=str(record.project.top), path=str(record.path), copied=copied, fresh=fresh)
 
     def _build(self, project: Project, record: Record, base: str, content: str) -> tuple[bytes, ...]:
         """Make the directory with some commit's content, HEAD detached at the base, our index beside it, ignored files copied in."""

@@ -30,9 +30,11 @@ SENTENCES: dict[str, type[CoderError]] = {
     "CD412": IdempotencyConflict,
     "CD422": InvalidInput,
 }
+DETAILS = {"CD410": "fingerprint", "CD411": "superseded_by"}
+"""The fact that an error's DETAIL is."""
 
 
-def in_our_words(sqlstate: str | None, message: str, constraint: str | None = None) -> CoderError | None:
+def in_our_words(sqlstate: str | None, message: str, detail: str | None = None) -> CoderError | None:
     """The `CoderError` for an SQLSTATE and the server's message, None where it is a fault of ours.
 
     Source: PostgreSQL manual, appendix A "Error Codes"; CDnnn are our own (schema.sql).
@@ -40,7 +42,7 @@ def in_our_words(sqlstate: str | None, message: str, constraint: str | None = No
     if sqlstate is None:
         return None
     if sqlstate in SENTENCES:
-        return SENTENCES[sqlstate](message)
+        return SENTENCES[sqlstate](message, **{DETAILS[sqlstate]: detail} if detail and sqlstate in DETAILS else {})
     if sqlstate == "53100":
         return DiskFull(what="the database", where="PostgreSQL")
     if sqlstate.startswith(("08", "57P", "53")):
@@ -60,7 +62,7 @@ def our_words() -> Iterator[None]:
     try:
         yield
     except asyncpg.PostgresError as error:
-        known = in_our_words(error.sqlstate, error.message or str(error))
+        known = in_our_words(error.sqlstate, error.message or str(error), error.detail)
         if known is None:
             raise
         raise known from error

@@ -20,7 +20,7 @@ def our_words() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        known = in_our_words(error.diag.sqlstate, error.diag.message_primary or str(error))
+        known = in_our_words(error.diag.sqlstate, error.diag.message_primary or str(error), error.diag.message_detail)
         if known is not None:
             raise known from error
         if isinstance(error, psycopg.OperationalError):

@@ -168,7 +168,7 @@ class Executor:
         """The session's worktree, recorded, with nothing owed to it."""
         task, known = course.task, course.known
         worktree = await self._worktrees.ensure(task.project, task.session_id, known)
-        if known is None or worktree.path != known.path or worktree.repository != known.repository:
+        if worktree.fresh or worktree != known:
             await self._finisher.works_in(task, worktree)
         if worktree.fresh and (command := task.project.setup_command):
             log = self._logbook.path(task.id).with_name("setup.log")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 from uuid import UUID
 
 import structlog
 
-from coder.errors import CoderError, Held
+from coder.change import Worktree
+from coder.errors import CoderError, Unavailable
 from coder.ports import ChangeStore, Clock, Worktrees
 
 EVERY_SECONDS = 3600.0
@@ -40,20 +43,34 @@ class Janitor:
         """Remove what is due; answers the paths that went, or would go."""
         gone = []
         for worktree in await self._store.expired(self._host, self._retention):
-            if not dry_run:
-                try:
-                    async with self._worktrees.hold(worktree.session_id):
-                        await self._worktrees.remove(worktree)
-                        await self._store.removed(worktree)
-                except Held:
-                    continue
-            gone.append(worktree.path)
+            if dry_run or await self._tried(self._remove(worktree), worktree.path):
+                gone.append(worktree.path)
         for project, sessions in await self._store.known(self._host):
-            for path in await self._worktrees.orphans(project, sessions):
-                if not dry_run:
-                    await self._worktrees.remove_orphan(project, path)
-                gone.append(str(path))
+            try:
+                orphans = await self._worktrees.orphans(project, sessions)
+            except CoderError as error:
+                log.warning("a project's worktrees could not be looked through", project=project.name, why=error.message)
+                continue
+            for path in orphans:
+                if dry_run or await self._tried(self._worktrees.remove_orphan(project, path), str(path)):
+                    gone.append(str(path))
         return gone
+
+    async def _remove(self, worktree: Worktree) -> None:
+        async with self._worktrees.hold(worktree.session_id):
+            await self._worktrees.remove(worktree)
+            await self._store.removed(worktree)
+
+    async def _tried(self, removal: Coroutine[Any, Any, None], path: str) -> bool:
+        """Whether it went; one that is in use or whose repository is gone does not stop the others."""
+        try:
+            await removal
+        except Unavailable:
+            raise
+        except CoderError as error:
+            log.warning("a worktree could not be removed; it stays", path=path, why=error.message)
+            return False
+        return True
 
     async def _run(self) -> None:
         while True:
