@@ -356,11 +356,14 @@ begin
     raise exception using errcode = p_sqlstate, message = p_sentence, detail = p_detail;
 end $$;
 
--- Bytes as text for people: UTF-8 where it is, Latin-1 otherwise.
+-- Bytes as text for people: UTF-8 where it is, Latin-1 otherwise; a zero byte, which no text can hold, as U+FFFD.
 create function coder.as_text(p_bytes bytea) returns text language plpgsql immutable as $$
 begin
     return convert_from(p_bytes, 'UTF8');
 exception when character_not_in_repertoire or untranslatable_character then
+    if position('\x00'::bytea in p_bytes) > 0 then
+        return coder.as_text(decode(replace(replace(encode(p_bytes, 'escape'), '\\', '\134'), '\000', '\357\277\275'), 'escape'));
+    end if;
     return convert_from(p_bytes, 'LATIN1');
 end $$;
 
@@ -386,6 +389,8 @@ begin
         set state = case when h.task_id is not null then 'held' when v.id is not null then 'ready'
                          when d.run_at is not null then 'scheduled' else 'idle' end,
             held_by = h.task_id,
+            -- where `record_worktree` could not say it, since a producer held the row
+            host_id = coalesce(q.host_id, (select w.host_id from session_worktrees w where w.session_id = q.session_id)),
             priority = coalesce(p.priority, 0),
             ready_at = case when v.id is null and d.run_at is not null then d.run_at
                             when q.state = 'ready' then q.ready_at else clock_timestamp() end,
@@ -748,7 +753,7 @@ declare
     s sessions;
 begin
     perform from session_queue where session_id = p_session for update;
-    select * into s from sessions where id = p_session for update;
+    select * into s from sessions where id = p_session;  -- the lock above is enough; one here would come before that of the tasks
     if not found then
         perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
     end if;
@@ -770,10 +775,10 @@ begin
     if not found then
         perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
     end if;
+    -- A worktree that was removed is made again by the next turn; until then it must not count as one nobody knows.
+    update session_worktrees set removed_at = null where session_id = p_session and removed_at is not null;
     update sessions set status = case when busy then 'active' else 'idle' end, closed_at = null, last_activity_at = clock_timestamp()
         where id = p_session and status = 'closed';
-    -- A worktree that was removed is made again by the next turn; until then it must not count as one nobody knows.
-    update session_worktrees set removed_at = null where session_id = p_session;
 end $$;
 
 -- ── the door: deciding on a change ──────────────────────────────────────────────────────────────────
@@ -792,8 +797,9 @@ begin
     if c.state = 'applying' then
         perform coder.refuse('CD409', format('Change %s is being applied right now; wait for its decision.', c.id));
     elsif c.state not in ('pending', 'conflicted') then
-        perform coder.refuse('CD411', format('Change %s is %s, so it can no longer be decided on.%s', c.id, c.state,
-            case when c.superseded_by is not null then format(' Change %s took its place.', c.superseded_by) else '' end),
+        perform coder.refuse('CD411', format('Change %s is %s, so it can no longer be decided on; %s.', c.id, c.state,
+            case when c.superseded_by is not null then format('change %s took its place', c.superseded_by)
+                 else '`select id, title from changes where state = ''pending''` lists those that wait' end),
             c.superseded_by::text);
     elsif c.fingerprint is distinct from p_fingerprint then
         perform coder.refuse('CD410', format(
@@ -980,7 +986,10 @@ begin
     if not found then
         return false;
     end if;
-    update session_queue set host_id = p_host where session_id = t.session_id and epoch = p_epoch;
+    perform from session_queue where session_id = t.session_id and epoch = p_epoch for update skip locked;
+    if found then  -- else `place` does it when the turn ends
+        update session_queue set host_id = p_host where session_id = t.session_id;
+    end if;
     insert into session_worktrees (session_id, project_id, host_id, repository, path, base_commit, base_branch, copied)
         values (t.session_id, t.project_id, p_host, p_repository, p_path, p_base_commit, p_base_branch, p_copied)
         on conflict (session_id) do update set
@@ -1126,6 +1135,14 @@ begin
         if e.task_id <> all (coalesce(v_ended, '{}')) then
             return query select 'fenced', e.task_id, null::uuid, e.session_id, null::bigint;
             continue;
+        end if;
+        if e.state = 'pending' then  -- unless somebody asked for its end meanwhile
+            update tasks t set state = 'cancelled', ended_at = clock_timestamp(),
+                    reason = case when (select s.status from sessions s where s.id = t.session_id) = 'closed' then 'session_closed' else 'user' end
+                where t.id = e.task_id and t.state = 'pending' and t.cancel_requested_at is not null;
+            if found then
+                update messages m set state = 'cancelled' where m.task_id = e.task_id and m.role = 'assistant';
+            end if;
         end if;
         if e.history is not null then
             update chats set model_history = e.history::json, context_size = coalesce(e.context_tokens, context_size) where chats.id = e.chat_id;

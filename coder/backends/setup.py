@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -28,9 +29,13 @@ class GuardedSetup:
             seconds=seconds,
             output=kept.add,
         )
-        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        log.write_bytes(f"$ {command}\n".encode() + kept.kept())
+        await asyncio.to_thread(write, log, f"$ {command}\n".encode() + kept.kept())
         if code == 0:
             return None
         ended = f"did not end within {seconds:g} s" if code is None else f"ended with exit code {code}"
         return f"The project's setup command {ended}, so the worktree may not be ready to use; its output is in {log}."
+
+
+def write(log: Path, content: bytes) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log.write_bytes(content)
