@@ -12,6 +12,8 @@
 -- LOCKED, so that nobody who ends a turn ever waits for a producer's open transaction.
 
 create schema coder;
+-- The role may be called coder as well, and `"$user"` comes first in the default search_path.
+set search_path = public;
 
 create table schema_version (
     version        int primary key,
@@ -1168,8 +1170,10 @@ create function coder.beat(p_node uuid, p_lease interval) returns timestamptz la
 $$;
 
 -- Recover the work of dead nodes. A task nobody saw anything of goes back to its place, or fails when its
--- attempts are used up; one that was seen is interrupted and holds its session for a person.
-create function coder.reap() returns table (task_id bigint, state text, session_id uuid)
+-- attempts are used up; one that was seen is interrupted and holds its session for a person. The same for what
+-- `p_node` was given but does not know of, which is all but `p_epochs`: the answer to its claim was lost.
+create function coder.reap(p_node uuid default null, p_epochs bigint[] default null)
+returns table (task_id bigint, state text, session_id uuid)
 language plpgsql set coder.actor = 'node' as $$
 #variable_conflict use_column
 declare
@@ -1186,19 +1190,23 @@ begin
     ) select array_agg(id) into v_crashed from dead where crashed;
     for q in
         select s.session_id, s.running_task, s.epoch from session_queue s
-        where s.state = 'running' and not exists (select from nodes n where n.id = s.owner) for update of s skip locked
+        where s.state = 'running'
+          and (not exists (select from nodes n where n.id = s.owner) or (s.owner = p_node and s.epoch <> all (p_epochs)))
+        for update of s skip locked
     loop
         v_sessions := v_sessions || q.session_id;
         select * into t from tasks where id = q.running_task and epoch = q.epoch and state = 'running' for update;
         continue when not found;
-        v_reason := case when t.node_id = any (v_crashed) then 'crash' else 'lease_lost' end;
+        v_reason := case when t.node_id = p_node then 'internal' when t.node_id = any (v_crashed) then 'crash' else 'lease_lost' end;
         v_state := case when t.cancel_requested_at is not null then 'cancelled' when t.first_event_at is not null then 'interrupted'
                         when t.attempts >= t.max_attempts then 'failed' else 'pending' end;
         update tasks set state = v_state,
-                reason = case v_state when 'pending' then null when 'cancelled' then 'user' else v_reason end,
+                reason = case when v_state = 'pending' then null when v_state <> 'cancelled' then v_reason
+                              when (select s.status from sessions s where s.id = t.session_id) = 'closed' then 'session_closed' else 'user' end,
                 error = case v_state
                     when 'failed' then format('The dispatcher died %s times while starting this task; look at its log, then retry.', t.attempts)
-                    when 'interrupted' then 'The dispatcher that ran this task died; resume, retry or dismiss it.' end,
+                    when 'interrupted' then format('The dispatcher that ran this task %s; resume, retry or dismiss it.',
+                                                   case v_reason when 'internal' then 'lost sight of it' else 'died' end) end,
                 ended_at = case when v_state <> 'pending' then clock_timestamp() end,
                 epoch = case when v_state <> 'pending' then t.epoch end, node_id = case when v_state <> 'pending' then t.node_id end
             where id = t.id;
@@ -1240,8 +1248,8 @@ begin
     return cardinality(v_sessions);
 end $$;
 
--- Take the oldest decision whose project is on this host and has none running, or one whose node died in
--- the middle (then `plan` says what it was doing).
+-- Take the oldest decision whose project is on this host and has none running, or one that was dropped in the
+-- middle (then `plan` says what was being done): its node died, or it is the caller, who does one at a time.
 create function coder.claim_decision(p_node uuid, p_host uuid)
 returns table (id uuid, epoch bigint, decision jsonb, change jsonb, worktree jsonb, paths text[], written jsonb)
 language plpgsql as $$
@@ -1252,7 +1260,7 @@ begin
     select d0.* into d from decisions d0 join session_worktrees w on w.session_id = d0.session_id
         where w.host_id = p_host
           and ((d0.state = 'queued' and not exists (select from decisions r where r.project_id = d0.project_id and r.state = 'running'))
-               or (d0.state = 'running' and not exists (select from nodes n where n.id = d0.node_id)))
+               or (d0.state = 'running' and (d0.node_id = p_node or not exists (select from nodes n where n.id = d0.node_id))))
         order by d0.state = 'queued', d0.created_at limit 1 for update of d0 skip locked;
     if not found then
         return;
@@ -1421,9 +1429,13 @@ begin
     elsif p_path is null or p_path !~ '^/' then
         perform coder.refuse('CD422', format('The path of a project is absolute; %L is not.', p_path));
     end if;
+    -- A host that has not run a node yet; its first node writes its real name.
+    insert into hosts (id, name) select p_host, p_host::text where p_host is not null on conflict do nothing;
     insert into projects (name, path, host_id) values (p_name, p_path, p_host) on conflict (name) do nothing returning * into p;
     if p.id is null then
         perform coder.refuse('CD409', format('There is already a project %s; use it, or choose another name.', p_name));
     end if;
     return p;
 end $$;
+
+reset search_path;

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from coder.cli.app import build
-from coder.config import Role, Settings
 from coder.errors import NotFound, Unavailable
 from coder.ports import Finding, SyncDoor
 
@@ -21,6 +20,7 @@ STOP_SECONDS = 60.0
 QUEUE = """bin/coder psql -c "insert into tasks (project_id, input) select id, 'say hello' from projects where name = 'NAME'\""""
 
 if TYPE_CHECKING:
+    from coder.config import Role, Settings
     from coder.service import Ready
 
 
@@ -31,6 +31,8 @@ class CommandHouse:
         self._settings: Settings | None = None
 
     def settings(self) -> Settings:
+        from coder.config import Settings
+
         if self._settings is None:
             self._settings = Settings()
         return self._settings

@@ -62,7 +62,11 @@ class Ready:
 
 def prepare_logging(settings: Settings) -> None:
     """Logs go to standard error, one line an event; standard output is for what people asked for."""
-    last: Any = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    last: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -18,7 +18,7 @@ from pydantic_ai.exceptions import AgentRunError, ModelAPIError, UserError
 from pydantic_ai.messages import ModelResponse, ModelResponsePart, TextPart, ThinkingPart, ToolCallPart
 from pydantic_ai.models import ModelRequestContext
 
-from coder.transcript import clean
+from coder.transcript import clean, clean_json
 
 
 class Answers(AbstractCapability[Any]):
@@ -42,6 +42,13 @@ class Answers(AbstractCapability[Any]):
 def _clean(part: ModelResponsePart) -> ModelResponsePart:
     if isinstance(part, TextPart | ThinkingPart) and clean(part.content) != part.content:
         return replace(part, content=clean(part.content))
-    if isinstance(part, ToolCallPart) and isinstance(part.args, str) and clean(part.args) != part.args:
-        return replace(part, args=clean(part.args))
+    if type(part) is ToolCallPart:  # not its kinds that a provider carries out itself
+        args = _arguments(part.args) if isinstance(part.args, str) else part.args
+        return replace(part, args=args, tool_name=clean(part.tool_name), tool_call_id=clean(part.tool_call_id))
     return part
+
+
+def _arguments(written: str) -> str:
+    """JSON that spells half of a surrogate pair as an escape is refused whole by pydantic; cleaned, the call can be made."""
+    cleaned = clean_json(written) if "\\u" in written else ""
+    return cleaned if cleaned.startswith("{") else clean(written)

@@ -79,31 +79,32 @@ class Translation:
 
     def _opened(self, part: ToolCallPart | ToolReturnPart) -> ToolCall:
         """Our call for the model's; some endpoints give every response's calls the same ids, ours are unique in the turn."""
-        if part.tool_call_id not in self._open:
-            call_id = clean(part.tool_call_id)
+        given = call_id = clean(part.tool_call_id)
+        if given not in self._open:
             if call_id in self._used:
                 call_id = f"{call_id}-{len(self._used)}"
             self._used.add(call_id)
-            self._open[part.tool_call_id] = ToolCall(call_id, clean(part.tool_name), "{}", "running")
-        return self._open[part.tool_call_id]
+            self._open[given] = ToolCall(call_id, clean(part.tool_name), "{}", "running")
+        return self._open[given]
 
     def _progress(self, index: int, call_id: str, characters: int) -> Iterator[AgentEvent]:
         """A call whose arguments are still being written, now and then: long ones take a slow model minutes."""
         before = self._written.get(index, 0)
         self._written[index] = before + characters
-        if call_id in self._open and (before + characters) // _ARGUMENTS_STEP > before // _ARGUMENTS_STEP:
-            yield self._open[call_id]
+        if (call := self._open.get(clean(call_id))) and (before + characters) // _ARGUMENTS_STEP > before // _ARGUMENTS_STEP:
+            yield call
 
     def _called(self, part: ToolCallPart) -> Iterator[AgentEvent]:
-        told = part.tool_call_id in self._open
+        given = clean(part.tool_call_id)
+        told = given in self._open
         call = replace(self._opened(part), input=clean_json(part.args_as_json_str()))
-        if not told or call != self._open[part.tool_call_id]:
-            self._open[part.tool_call_id] = call
+        if not told or call != self._open[given]:
+            self._open[given] = call
             yield call
 
     def _ended(self, part: ToolReturnPart) -> ToolCall:
         call = self._opened(part)
-        del self._open[part.tool_call_id]
+        del self._open[clean(part.tool_call_id)]
         content = part.content if isinstance(part.content, str) else json.dumps(part.content, ensure_ascii=False, default=str)
         exit_code = part.metadata.get("exit_code") if isinstance(part.metadata, dict) else None
         status: ToolStatus = "completed" if part.outcome == "success" else "failed"

@@ -188,6 +188,9 @@ class NativeTurn:
             self._log.line(f"request {self._requests}: model {self._name}, {tokens}, ended with {answer.finish_reason}")
             if usage:
                 self._ready.append(usage)
+            if answer.finish_reason == "length":
+                cut = f"The endpoint cut an answer of model {self._name} at its output limit; ask for less at a time, or raise the limit."
+                self._ready.append(Notice(cut))
 
     def _added(self) -> list[ModelMessage]:
         try:

@@ -12,7 +12,7 @@ import typer
 
 from coder.change import OPEN_CHANGE, ChangeState
 from coder.cli import lookup, waiting
-from coder.cli.desk import Desk, Json, Limit, desk, sound
+from coder.cli.desk import Desk, Json, Limit, desk
 from coder.cli.screen import fields, put, put_diff, put_json, table, visible, when
 from coder.errors import Conflict, InvalidInput
 
@@ -139,7 +139,7 @@ def _decide(at: Desk, statement: str, change: dict[str, Any], fingerprint: str |
         statement,
         change_id=UUID(change["id"]),
         fingerprint=fingerprint or change["fingerprint"],
-        reason=reason and sound(reason, "The reason"),
+        reason=reason,
         actor=_actor(),
         **how,
     )

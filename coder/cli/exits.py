@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperGroup
 
+from coder.cli.desk import sound
 from coder.cli.screen import one_line
 from coder.errors import CoderError, InvalidInput, NotFound, Unauthorized, Unavailable
 
@@ -65,6 +66,8 @@ class Commands(TyperGroup):
 
     def _code(self, args: Sequence[str] | None, extra: dict[str, Any]) -> int:
         try:
+            for argument in sys.argv[1:] if args is None else args:
+                sound(argument, f"The argument {argument!r}")
             ended = super().main(args, prog_name="coder", standalone_mode=False, **extra)
             sys.stdout.flush()
             return ended if isinstance(ended, int) else 0

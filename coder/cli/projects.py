@@ -30,7 +30,7 @@ def add(
     """Add a git repository; it must have a commit."""
     at = desk(context)
     host = None if at.remote else at.house.host_id()
-    added = at.door.row("project_add", name=sound(name, "The name"), path=_repository(at, path), host_id=host)
+    added = at.door.row("project_add", name=name, path=_repository(at, path), host_id=host)
     project = at.door.row("project_get", project=added["id"])
     if json:
         put_json(project)
@@ -54,7 +54,7 @@ def _repository(at: Desk, given: Path | None) -> str:
     if at.remote and urlsplit(at.house.settings().url or "").hostname not in ("127.0.0.1", "localhost", "::1"):
         if given is None or not given.is_absolute():
             raise InvalidInput("The project is on another machine (CODER_URL); name its absolute path there.")
-        return sound(str(given), "The path")
+        return str(given)
     path = Path(os.path.abspath((given or Path()).expanduser()))
     if not path.is_dir():
         raise InvalidInput(f"{path} is not a directory; name the root of a git repository.")
@@ -63,7 +63,7 @@ def _repository(at: Desk, given: Path | None) -> str:
         raise InvalidInput(f"{path} is not a git repository with a checkout; run `git init` there, or name another directory.")
     if not _git(path, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"):
         raise InvalidInput(f"The repository {root} has no commit yet; commit something there first, a worktree starts from a commit.")
-    return sound(root, "The path")
+    return sound(root, f"The path {root!r}")
 
 
 def _git(path: Path, *arguments: str) -> str:

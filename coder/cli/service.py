@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -127,7 +128,8 @@ def doctor(context: typer.Context, json: Json = False) -> None:
     """Look at everything coder stands on; each finding comes with its cure. Exit code 1 when one is bad."""
     at = desk(context)
     at.only_here("What doctor looks at")
-    findings = at.house.doctor()
+    with redirect_stdout(sys.stderr):  # what is logged meanwhile
+        findings = at.house.doctor()
     if json:
         put_json([asdict(finding) for finding in findings])
     else:
@@ -148,7 +150,8 @@ def gc(
     """Remove the worktrees of sessions closed long ago; nothing unsaved is lost, it is kept under a ref."""
     at = desk(context)
     at.only_here("What gc removes")
-    lines = at.house.gc(dry_run)
+    with redirect_stdout(sys.stderr):  # what is logged meanwhile
+        lines = at.house.gc(dry_run)
     if json:
         put_json(lines)
         return

@@ -63,10 +63,8 @@ Wait = Annotated[float | None, typer.Option("--wait", parser=seconds, metavar="S
 def _queue(at: Desk, asked: dict[str, Any]) -> dict[str, Any]:
     """Queue what the options of a command describe; answers the task."""
     parameters = {name: value for name, value in asked.items() if value is not None}
-    for name, value in parameters.items():
-        for text in value if isinstance(value, list) else [value]:
-            sound(str(text), f"What is given for {name}")
-    parameters["input"] = sound(_read_input() if asked["input"] == "-" else asked["input"], "The input")
+    if asked["input"] == "-":
+        parameters["input"] = sound(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"), "The input")
     if asked["run_at"] is not None:
         parameters["run_at"] = _moment(asked["run_at"])
     if asked["timeout"] is not None:
@@ -74,10 +72,6 @@ def _queue(at: Desk, asked: dict[str, Any]) -> dict[str, Any]:
     if asked["session_id"] is not None:
         parameters["session_id"] = lookup.session(at.door, asked["session_id"])
     return at.door.row("task_add", **parameters)
-
-
-def _read_input() -> str:
-    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
 
 
 def _moment(given: str) -> datetime:

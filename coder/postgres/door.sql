@@ -18,10 +18,9 @@ select row_to_json(x) as row from (
 
 -- name: task_add
 select row_to_json(x) as row from (
-    select t.*, t.id <= before.last as existed
-    from (select coalesce(pg_sequence_last_value('tasks_id_seq'), 0) as last) before,
-         lateral (select coder.enqueue(:project, :input, :session_id, :chat_id, :workspace_id, :agent, :model, :mode_id, :thinking_option_id,
-                                       :priority::smallint, :run_at, :idempotency_key, :max_attempts::smallint, :timeout, :labels) as id) q,
+    select t.*, t.created_at <> now() as existed
+    from (select coder.enqueue(:project, :input, :session_id, :chat_id, :workspace_id, :agent, :model, :mode_id, :thinking_option_id,
+                               :priority::smallint, :run_at, :idempotency_key, :max_attempts::smallint, :timeout, :labels) as id) q,
          lateral (select * from coder.show_task(q.id)) t
 ) x;
 
@@ -65,10 +64,12 @@ select row_to_json(x) as row from (
 select row_to_json(s) as row from coder.show_session(:session_id) s;
 
 -- name: session_close
-select row_to_json(x) as row from (select coder.close_session(:session_id)) done, lateral (select * from coder.show_session(:session_id)) x;
+select row_to_json(x) as row from (select :session_id::uuid as id, coder.close_session(:session_id)) done,
+    lateral (select * from coder.show_session(done.id)) x;
 
 -- name: session_reopen
-select row_to_json(x) as row from (select coder.reopen_session(:session_id)) done, lateral (select * from coder.show_session(:session_id)) x;
+select row_to_json(x) as row from (select :session_id::uuid as id, coder.reopen_session(:session_id)) done,
+    lateral (select * from coder.show_session(done.id)) x;
 
 -- name: message_list
 select row_to_json(x) as row from (

@@ -45,7 +45,7 @@ def in_our_words(sqlstate: str | None, message: str, detail: str | None = None) 
         return SENTENCES[sqlstate](message, **{DETAILS[sqlstate]: detail} if detail and sqlstate in DETAILS else {})
     if sqlstate == "53100":
         return DiskFull(what="the database", where="PostgreSQL")
-    if sqlstate.startswith(("08", "57P", "53")):
+    if sqlstate.startswith(("08", "28", "3D", "53", "55000", "57P")):
         return Unavailable(f"The database cannot serve this right now ({message.rstrip('.')}); try again in a moment.")
     if sqlstate == "42P01":
         return Unavailable(f"The database lacks coder's schema ({message.rstrip('.')}); run `coder migrate`.")

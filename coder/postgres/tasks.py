@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -237,8 +238,8 @@ class PostgresTasks:
     async def crashed(self, node: UUID, host: UUID) -> None:
         await self._fetch("crashed", node=node, host=host)
 
-    async def reap(self) -> int:
-        return len(await self._fetch("reap"))
+    async def reap(self, node: UUID | None = None, epochs: Collection[int] = ()) -> int:
+        return len(await self._fetch("reap", node=node, epochs=list(epochs)))
 
     async def sweep(self, deep: bool) -> int:
         return int(await self._value("sweep", deep=deep))

@@ -39,7 +39,7 @@ delete from nodes where id = :node and not exists (select from session_queue whe
 select coder.beat(:node, :lease);
 
 -- name: reap
-select task_id, state, session_id from coder.reap();
+select task_id, state, session_id from coder.reap(:node, :epochs);
 
 -- name: sweep
 select coder.sweep(:deep);

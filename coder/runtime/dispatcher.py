@@ -29,11 +29,13 @@ class Dispatcher:
         self._inflight = inflight
         self._executor = executor
         self._lease = lease
+        self._clock = clock
         self._host = host
         self._slots = slots
         self._poll = poll
         self._work = Wake(clock)
         self._cancels = Wake(clock)
+        self._next_look = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         inflight.on_ended(self._work.wake)
 
@@ -67,8 +69,20 @@ class Dispatcher:
                 log.exception("the dispatcher met an error it does not know; it goes on with the next poll")
             await bell.wait(self._poll)
 
+    async def _look(self) -> None:
+        """Once a poll, let go of what is recorded as ours and does not run here: the answer to a claim was lost.
+
+        Only between two claims, so that none is on its way.
+        """
+        now = self._clock.monotonic()
+        if self._lease.node is not None and now >= self._next_look:
+            self._next_look = now + self._poll
+            if lost := await self._store.reap(self._lease.node, self._inflight.epochs()):
+                log.warning("recovered tasks that nobody ran", tasks=lost)
+
     async def _claim(self) -> None:
         """Claim until no slot is free or nothing is ready."""
+        await self._look()
         while (free := self._slots - len(self._inflight)) > 0 and (node := self._lease.node) is not None:
             claimed = await self._store.claim(node, self._host, free)
             if node != self._lease.node:

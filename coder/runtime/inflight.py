@@ -103,6 +103,10 @@ class Inflight:
             if task_ids is None or running.claimed.task.id in task_ids:
                 running.stop(why)
 
+    def epochs(self) -> set[int]:
+        """Of the turns that run here."""
+        return set(self._running)
+
     def ids(self) -> set[int]:
         return {running.claimed.task.id for running in self._running.values()}
 

@@ -1,0 +1,25 @@
+"""How the tests of the API call it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from standin import StandIn
+
+
+@dataclass
+class Api:
+    """The application, a client that bears the token, and the node beside it."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    node: StandIn
+
+    async def get(self, path: str, **given: Any) -> httpx.Response:
+        return await self.client.get(f"/api/v1{path}", **given)
+
+    async def post(self, path: str, **given: Any) -> httpx.Response:
+        return await self.client.post(f"/api/v1{path}", **given)
