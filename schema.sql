@@ -1429,8 +1429,6 @@ begin
     elsif p_path is null or p_path !~ '^/' then
         perform coder.refuse('CD422', format('The path of a project is absolute; %L is not.', p_path));
     end if;
-    -- A host that has not run a node yet; its first node writes its real name.
-    insert into hosts (id, name) select p_host, p_host::text where p_host is not null on conflict do nothing;
     insert into projects (name, path, host_id) values (p_name, p_path, p_host) on conflict (name) do nothing returning * into p;
     if p.id is null then
         perform coder.refuse('CD409', format('There is already a project %s; use it, or choose another name.', p_name));

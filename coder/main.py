@@ -48,10 +48,16 @@ class CommandHouse:
         return database_url(self.settings())
 
     def host_id(self) -> UUID:
-        from coder.host.identity import host_id
+        """This machine's id, known to the database, so that a project may belong to it before its first node runs."""
+        from coder.host.identity import host_id, host_name
         from coder.service import data_dir
 
-        return host_id(data_dir(self.settings()))
+        host, door = host_id(data_dir(self.settings())), self.door()
+        try:
+            door.row("host_add", id=host, name=host_name())
+        finally:
+            door.close()
+        return host
 
     def up(self, role: Role, demo: bool) -> int:
         """Run the service in the foreground until it is stopped."""

@@ -43,8 +43,10 @@ def _clean(part: ModelResponsePart) -> ModelResponsePart:
     if isinstance(part, TextPart | ThinkingPart) and clean(part.content) != part.content:
         return replace(part, content=clean(part.content))
     if type(part) is ToolCallPart:  # not its kinds that a provider carries out itself
-        args = _arguments(part.args) if isinstance(part.args, str) else part.args
-        return replace(part, args=args, tool_name=clean(part.tool_name), tool_call_id=clean(part.tool_call_id))
+        changes: dict[str, Any] = {"tool_name": clean(part.tool_name), "tool_call_id": clean(part.tool_call_id)}
+        if isinstance(part.args, str):
+            changes["args"] = _arguments(part.args)
+        return replace(part, **changes)
     return part
 
 

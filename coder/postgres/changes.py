@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from coder.change import Approval, ChangeState, Claim, ConflictFile, Plan, PlannedFile, Snapshot, Worktree, display_path
-from coder.postgres.pool import our_words
+from coder.postgres.pool import fetch
 from coder.postgres.statements import load
 from coder.postgres.tasks import project_from, snapshot_json, worktree_from
 from coder.task import Project
@@ -74,8 +74,7 @@ class PostgresChanges:
 
     async def _fetch(self, statement: str, **parameters: Any) -> list[asyncpg.Record]:
         found = STATEMENTS[statement]
-        with our_words():
-            return list(await self._pool.fetch(found.sql, *found.arguments(parameters)))
+        return await fetch(self._pool, found.sql, found.arguments(parameters))
 
     async def claim_decision(self, node: UUID, host: UUID) -> Claim | None:
         rows = await self._fetch("claim_decision", node=node, host=host)

@@ -2,6 +2,10 @@
 -- of one JSON column, whose shape is the API's. Optional filters are null when not given; the connection
 -- plans each call anew (plan_cache_mode=force_custom_plan), so an unused filter costs nothing.
 
+-- name: host_add
+insert into hosts (id, name) values (:id, :name) on conflict (id) do update set name = excluded.name
+returning json_build_object('id', id, 'name', name) as row;
+
 -- name: project_add
 select row_to_json(p) as row from coder.add_project(:name, :path, :host_id) p;
 

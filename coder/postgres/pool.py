@@ -5,7 +5,8 @@ The pool plans every statement anew (`plan_cache_mode`) only where asked: the do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +15,7 @@ import asyncpg
 from coder.errors import CoderError, Conflict, DiskFull, InvalidInput, NotFound, Stale, Superseded, Unavailable
 
 APPLICATION = "coder"
+ANSWER_SECONDS = 15.0
 
 
 class IdempotencyConflict(Conflict):
@@ -66,7 +68,8 @@ def our_words() -> Iterator[None]:
         if known is None:
             raise
         raise known from error
-    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
+        # InternalClientError: the server has said that it goes away, and the end of the connection is still to be read.
         if isinstance(error, asyncpg.exceptions.DataError):
             raise InvalidInput(f"A value is not acceptable: {error}; correct it.") from error
         raise Unavailable(f"The database cannot be reached ({error or type(error).__name__}); is it running?") from error
@@ -87,6 +90,24 @@ async def open_pool(dsn: str, *, size: int, least: int = 0, plan_anew: bool = Fa
             max_inactive_connection_lifetime=300,
             reset=leave_as_it_is,
         )
+
+
+async def fetch(pool: asyncpg.Pool[Any], sql: str, arguments: Sequence[Any], seconds: float | None = None) -> list[asyncpg.Record]:
+    """Run one statement of a node; raises `Unavailable` when there is no answer within `seconds` (default `ANSWER_SECONDS`).
+
+    A connection that stays silent is dropped: asyncpg would ask the server to cancel and wait for that answer too, and
+    neither comes out of a broken line. What the statement may have done all the same is found out: writes are fenced.
+    """
+    clock = asyncio.get_running_loop().time
+    seconds = ANSWER_SECONDS if seconds is None else seconds
+    deadline = clock() + seconds
+    with our_words():
+        async with pool.acquire(timeout=seconds) as connection:
+            try:
+                return list(await connection.fetch(sql, *arguments, timeout=max(0.001, deadline - clock())))
+            except TimeoutError:
+                connection.terminate()
+                raise
 
 
 async def leave_as_it_is(_connection: object) -> None:

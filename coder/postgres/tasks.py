@@ -13,7 +13,7 @@ import asyncpg
 from coder import __version__
 from coder.change import Snapshot, Worktree, display_path
 from coder.ports import AgentFacts, Claimed
-from coder.postgres.pool import our_words
+from coder.postgres.pool import fetch
 from coder.postgres.statements import load
 from coder.task import Ending, Left, Project, Remark, Stored, Task, TaskState, Verdict
 
@@ -161,13 +161,11 @@ class PostgresTasks:
 
     async def _fetch(self, statement: str, **parameters: Any) -> list[asyncpg.Record]:
         found = STATEMENTS[statement]
-        with our_words():
-            return list(await self._pool.fetch(found.sql, *found.arguments(parameters)))
+        return await fetch(self._pool, found.sql, found.arguments(parameters))
 
     async def _value(self, statement: str, **parameters: Any) -> Any:
-        found = STATEMENTS[statement]
-        with our_words():
-            return await self._pool.fetchval(found.sql, *found.arguments(parameters))
+        rows = await self._fetch(statement, **parameters)
+        return rows[0][0] if rows else None
 
     async def register(self, node: UUID, host: UUID, lease: float) -> None:
         await self._fetch("register_node", node=node, host=host, version=__version__, lease=timedelta(seconds=lease))
@@ -228,9 +226,8 @@ class PostgresTasks:
 
     async def beat(self, node: UUID, lease: float) -> bool:
         found = STATEMENTS["beat"]
-        with our_words():
-            values = found.arguments({"node": node, "lease": timedelta(seconds=lease)})
-            return await self._lease.fetchval(found.sql, *values, timeout=lease / 3) is not None
+        rows = await fetch(self._lease, found.sql, found.arguments({"node": node, "lease": timedelta(seconds=lease)}), lease / 3)
+        return rows[0][0] is not None
 
     async def leave(self, node: UUID) -> None:
         await self._fetch("leave", node=node)
