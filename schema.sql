@@ -186,7 +186,7 @@ create table tasks (
     check (state <> 'running' or (epoch is not null and node_id is not null and claimed_at is not null))
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.05);
 create index tasks_head on tasks (session_id, position) where state = 'pending';
-create index tasks_priority on tasks (session_id, priority desc) where state = 'pending';
+create index tasks_priority on tasks (session_id, priority desc) where state = 'pending' and priority <> 0;
 create index tasks_due on tasks (session_id, run_at) where state = 'pending' and run_at is not null;
 create unique index tasks_one_running on tasks (session_id) where state = 'running';
 create unique index tasks_idempotency on tasks (project_id, idempotency_key) where idempotency_key is not null;
@@ -194,12 +194,14 @@ create index tasks_by_session on tasks (session_id, id);
 create index tasks_by_retry on tasks (retry_of) where retry_of is not null;
 alter table session_queue set (autovacuum_vacuum_scale_factor = 0.01);
 
+-- Written by coder.claim, for a task whose row it has just locked, and by nobody else: two rows for each turn of
+-- each task. A foreign key would only check that again, at a sixth of the cost of a whole turn in the database.
 create table messages (
-    id         uuid primary key default gen_random_uuid(),
+    id         uuid not null default gen_random_uuid(),
     ordinal    bigint generated always as identity,
     session_id uuid not null,
     chat_id    uuid not null,
-    task_id    bigint not null references tasks on delete cascade,  -- and through it the session and the chat
+    task_id    bigint not null,
     role       text not null check (role in ('user', 'assistant')),
     state      text not null check (state in ('streaming', 'complete', 'failed', 'cancelled', 'interrupted')),
     text       text not null default '',
@@ -207,7 +209,7 @@ create table messages (
     tool_calls jsonb not null default '[]',
     created_at timestamptz not null default clock_timestamp(),
     ended_at   timestamptz,
-    unique (task_id, role),
+    primary key (task_id, role),
     check ((state = 'streaming') = (ended_at is null))
 ) with (fillfactor = 80);
 create index messages_by_session on messages (session_id, ordinal);
@@ -413,10 +415,14 @@ begin
             order by t.position limit 1
         ) v on true
         left join lateral (
-            select t.priority from tasks t
-            where t.session_id = s.id and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
-              and v.id is not null
-            order by t.priority desc limit 1
+            -- Tasks of priority 0 are not in the index; one of them is there unless only lower ones are.
+            select case when n.priority > 0 or not exists (
+                       select from tasks t where t.session_id = s.id and t.state = 'pending' and t.priority = 0
+                         and (t.run_at is null or t.run_at <= clock_timestamp())) then n.priority else 0 end as priority
+            from (select t.priority from tasks t
+                  where t.session_id = s.id and t.state = 'pending' and t.priority <> 0
+                    and (t.run_at is null or t.run_at <= clock_timestamp()) and v.id is not null
+                  order by t.priority desc limit 1) n
         ) p on true
         left join lateral (
             select t.run_at from tasks t
@@ -430,6 +436,7 @@ begin
         set status = case when placed.waiting then 'active' else 'idle' end, last_activity_at = clock_timestamp()
         from placed
         where sessions.id = placed.session_id and sessions.status <> 'closed'
+          and (sessions.status = 'idle' or not placed.waiting)  -- one that stays active is left as it is
     )
     select count(*) into woken from placed where state = 'ready';
     if woken > 0 and p_ring then
@@ -612,6 +619,7 @@ begin
     if found then
         perform coder.refuse('CD409', format('Task %s holds its session until somebody decides; let it go with coder.dismiss(%s) first.', old.id, old.id));
     end if;
+    delete from messages where task_id = old.id;
     return old;
 end $$;
 create trigger tasks_before_delete before delete on tasks for each row execute function coder.task_before_delete();
@@ -881,6 +889,11 @@ declare
     v_tasks bigint[];
     v_empty uuid[];
 begin
+    -- Under an id that is over a task would run without an owner, and lose an attempt.
+    perform from nodes n where n.id = p_node and n.lease_until > clock_timestamp();
+    if not found then
+        return;
+    end if;
     -- Two ordered scans (of sessions any host may take, and of this host's own), so that other hosts'
     -- backlogs are never read; `peek` says how many to lock of each, so that nothing is locked in vain.
     with peek as materialized (
@@ -1078,23 +1091,26 @@ declare
     v_wait bigint[] := '{}';
     v_sessions uuid[] := p_left_sessions;
     v_epochs bigint[] := p_left_epochs;
-    e record;
-    w session_worktrees;
+    v_snapped uuid[];
+    v_empty uuid[];
     v_change uuid;
+    v_changes jsonb := '{}';
+    e record;
 begin
-    for e in select (x ->> 'task_id')::bigint as task_id, (x ->> 'session_id')::uuid as session_id,
-                    (x -> 'snapshot' ->> 'base_version')::int as base_version
-             from jsonb_array_elements(p_endings) x where x -> 'snapshot' <> 'null' order by 2
-    loop
-        select * into w from session_worktrees where session_worktrees.session_id = e.session_id for update;
-        if w.base_version <> e.base_version then
+    select array_agg((x ->> 'session_id')::uuid) into v_snapped from jsonb_array_elements(p_endings) x where x -> 'snapshot' <> 'null';
+    if v_snapped is not null then
+        perform from session_worktrees where session_worktrees.session_id = any (v_snapped) order by session_worktrees.session_id for update;
+        for e in
+            select (x ->> 'task_id')::bigint as task_id, w.session_id, case when c.session_id is null then 'moved' else 'applying' end as verdict
+            from jsonb_array_elements(p_endings) x
+            join session_worktrees w on w.session_id = (x ->> 'session_id')::uuid
+            left join pending_changes c on c.session_id = w.session_id and c.state = 'applying'
+            where x -> 'snapshot' <> 'null' and (c.session_id is not null or w.base_version <> (x -> 'snapshot' ->> 'base_version')::int)
+        loop
             v_wait := v_wait || e.task_id;
-            return query select 'moved', e.task_id, null::uuid, e.session_id, null::bigint;
-        elsif exists (select from pending_changes c where c.session_id = e.session_id and c.state = 'applying') then
-            v_wait := v_wait || e.task_id;
-            return query select 'applying', e.task_id, null::uuid, e.session_id, null::bigint;
-        end if;
-    end loop;
+            return query select e.verdict, e.task_id, null::uuid, e.session_id, null::bigint;
+        end loop;
+    end if;
 
     with e as materialized (
         select * from jsonb_to_recordset(p_endings) as x(
@@ -1128,16 +1144,26 @@ begin
     select array_agg(ended.id), v_sessions || coalesce(array_agg(ended.session_id), '{}'), v_epochs || coalesce(array_agg(ended.epoch), '{}')
     into v_ended, v_sessions, v_epochs from ended;
 
-    for e in select x, x ->> 'model_history' as history, (x ->> 'chat_id')::uuid as chat_id, x -> 'snapshot' as snapshot,
+    -- Nothing to approve, for all such endings at once: what was pending is superseded by nothing.
+    select array_agg((x ->> 'session_id')::uuid) into v_empty from jsonb_array_elements(p_endings) x
+        where x -> 'snapshot' -> 'empty' = 'true' and (x ->> 'task_id')::bigint = any (v_ended);
+    if v_empty is not null then
+        update session_worktrees w set last_snapshot = w.base_commit, unsnapshotted_task = null
+            where w.session_id = any (v_empty) and (w.last_snapshot is not null or w.unsnapshotted_task is not null);
+        update pending_changes c set state = 'superseded', decided_at = clock_timestamp()
+            where c.session_id = any (v_empty) and c.state in ('pending', 'conflicted');
+    end if;
+
+    -- What the others have to store beside the task and its message.
+    for e in select x ->> 'model_history' as history, (x ->> 'chat_id')::uuid as chat_id, x -> 'snapshot' as snapshot,
                     (x ->> 'task_id')::bigint as task_id, (x ->> 'session_id')::uuid as session_id, x ->> 'state' as state,
                     x ->> 'agent_used' as agent, (x ->> 'diff')::int as diff, (x ->> 'context_tokens')::bigint as context_tokens,
                     (x ->> 'unsnapshotted')::boolean as unsnapshotted, x -> 'remark_ids' as remark_ids
-             from jsonb_array_elements(p_endings) x where (x ->> 'task_id')::bigint <> all (v_wait)
+             from jsonb_array_elements(p_endings) x
+             where (x ->> 'task_id')::bigint = any (v_ended)
+               and (x -> 'model_history' <> 'null' or x ->> 'state' = 'pending' or x -> 'remark_ids' <> '[]'
+                    or x -> 'snapshot' -> 'empty' = 'false' or x -> 'unsnapshotted' = 'true')
     loop
-        if e.task_id <> all (coalesce(v_ended, '{}')) then
-            return query select 'fenced', e.task_id, null::uuid, e.session_id, null::bigint;
-            continue;
-        end if;
         if e.state = 'pending' then  -- unless somebody asked for its end meanwhile
             update tasks t set state = 'cancelled', ended_at = clock_timestamp(),
                     reason = case when (select s.status from sessions s where s.id = t.session_id) = 'closed' then 'session_closed' else 'user' end
@@ -1152,15 +1178,20 @@ begin
         if e.remark_ids <> '[]' and e.state <> 'pending' then
             update decisions set told_task = e.task_id where decisions.id in (select r::uuid from jsonb_array_elements_text(e.remark_ids) r);
         end if;
-        v_change := null;
-        if e.snapshot <> 'null' then
+        if e.snapshot -> 'empty' = 'false' then
             v_change := coder.store_change(e.session_id, e.task_id, e.state, coalesce(e.agent, 'native'), e.snapshot, p_diffs[e.diff]);
+            if v_change is not null then
+                v_changes := v_changes || jsonb_build_object(e.task_id::text, v_change);
+            end if;
         elsif e.unsnapshotted then
             update session_worktrees set unsnapshotted_task = e.task_id where session_worktrees.session_id = e.session_id;
         end if;
-        return query select 'ended', e.task_id, v_change, e.session_id, null::bigint;
     end loop;
 
+    return query
+        select case when x.task_id = any (v_ended) then 'ended' else 'fenced' end, x.task_id, (v_changes ->> x.task_id::text)::uuid,
+               x.session_id, null::bigint
+        from jsonb_to_recordset(p_endings) as x(task_id bigint, session_id uuid) where x.task_id <> all (v_wait);
     return query select 'left', null::bigint, null::uuid, l.session_id, l.epoch from coder.advance(v_sessions, v_epochs) l;
 end $$;
 
@@ -1191,7 +1222,7 @@ begin
     for q in
         select s.session_id, s.running_task, s.epoch from session_queue s
         where s.state = 'running'
-          and (not exists (select from nodes n where n.id = s.owner) or (s.owner = p_node and s.epoch <> all (p_epochs)))
+          and (not exists (select from nodes n where n.id = s.owner) or (s.owner = p_node and s.epoch <> all (coalesce(p_epochs, '{}'))))
         for update of s skip locked
     loop
         v_sessions := v_sessions || q.session_id;

@@ -29,11 +29,13 @@ make_venv() { # python
 
 # need EXTRA: the environment with the project, and the optional dependencies named EXTRA ('' for none)
 need() {
-  local extra=$1 python stamp want
+  local extra=$1 python stamp want done
   command -v git >/dev/null 2>&1 || fail "git is missing; install git 2.38 or newer and run this again."
   stamp=$venv/.coder-installed${extra:+-$extra}
   want=$(cksum <"$top/pyproject.toml")
-  [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return
+  for done in "$stamp"*; do  # what was installed with an extra does without it as well
+    [ -x "$venv/bin/python" ] && [ "$(cat "$done" 2>/dev/null)" = "$want" ] && return
+  done
   if [ ! -x "$venv/bin/python" ]; then
     python=$(find_python) || fail "no Python 3.11 or newer was found; install one, or name it in PYTHON, and run this again."
     make_venv "$python"

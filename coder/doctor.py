@@ -21,7 +21,7 @@ from coder.postgres.pool import open_pool, our_words
 from coder.postgres.schema import VERSION
 from coder.runtime.clock import SystemClock
 from coder.runtime.janitor import Janitor
-from coder.service import data_dir, database_url
+from coder.where import data_dir, database_url
 
 LEAST_FREE_BYTES = 2 * 1024**3
 LEAST_GIT = (2, 38)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -43,14 +42,14 @@ class CommandHouse:
         return PsycopgDoor(self.database_url())
 
     def database_url(self) -> str:
-        from coder.service import database_url
+        from coder.where import database_url
 
         return database_url(self.settings())
 
     def host_id(self) -> UUID:
         """This machine's id, known to the database, so that a project may belong to it before its first node runs."""
         from coder.host.identity import host_id, host_name
-        from coder.service import data_dir
+        from coder.where import data_dir
 
         host, door = host_id(data_dir(self.settings())), self.door()
         try:
@@ -80,12 +79,16 @@ class CommandHouse:
         print(f"queue: {QUEUE}", flush=True)
 
     def _running(self) -> list[dict[str, object]]:
-        """The services of this data directory whose processes live."""
-        from coder.host.slot import alive
-        from coder.service import data_dir
+        """The services of this data directory that live: those that still hold the lock of what they noted."""
+        from coder.host.slot import lock, read
+        from coder.where import data_dir
 
-        found = [json.loads(path.read_text() or "{}") for path in sorted(data_dir(self.settings()).glob("service-*.json"))]
-        return [each for each in found if alive(each.get("pid"))]
+        found = []
+        for path in sorted(data_dir(self.settings()).glob("service-*.json")):
+            with path.open("rb") as file:
+                if not lock(file.fileno()):
+                    found.append(read(file.fileno()))
+        return [each for each in found if "pid" in each]
 
     def down(self) -> str:
         """Ask the services of this data directory to stop, and wait until they have."""
@@ -129,7 +132,7 @@ class CommandHouse:
 
     def task_log(self, task_id: int) -> Path:
         from coder.host.logbook import FileLogbook
-        from coder.service import data_dir
+        from coder.where import data_dir
 
         path = FileLogbook(data_dir(self.settings())).path(task_id)
         if not path.exists():

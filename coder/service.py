@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import os
 import secrets
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ from coder.errors import Unavailable
 from coder.git.worktrees import GitWorktrees
 from coder.host.identity import host_id, host_name
 from coder.host.logbook import FileLogbook
-from coder.host.slot import take
+from coder.host.slot import take, wait, write
 from coder.ports import Backend, Door, Wakeups
 from coder.postgres.changes import PostgresChanges
 from coder.postgres.door import PostgresDoor
-from coder.postgres.embedded import EmbeddedServer, read_dsn
+from coder.postgres.embedded import EmbeddedServer
 from coder.postgres.listener import Listener, Silence
 from coder.postgres.pool import open_pool
 from coder.postgres.schema import migrate
@@ -42,6 +42,7 @@ from coder.postgres.tasks import PostgresTasks
 from coder.runtime.clock import SystemClock
 from coder.runtime.node import Node, Pace, Worlds
 from coder.web.app import build
+from coder.where import data_dir
 
 TOKEN_BYTES = 32
 GRACEFUL_SECONDS = 5
@@ -78,20 +79,6 @@ def prepare_logging(settings: Settings) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-
-
-def data_dir(settings: Settings) -> Path:
-    return settings.data_dir.expanduser().resolve()
-
-
-def database_url(settings: Settings) -> str:
-    """Where the database is: the configured one, or the embedded one that runs on the data directory."""
-    if settings.database_url is not None:
-        return settings.database_url.get_secret_value()
-    found = read_dsn(data_dir(settings))
-    if found is None:
-        raise Unavailable("No database is running; start coder with `bin/up`, or set CODER_DATABASE_URL.")
-    return found
 
 
 class SignalFreeServer(uvicorn.Server):
@@ -247,13 +234,19 @@ class Service:
 
     @asynccontextmanager
     async def _note(self, url: str | None) -> AsyncIterator[None]:
-        """Say in the data directory who serves it, for `coder down` and `coder status`."""
+        """Say in the data directory who serves it, for `coder down`; it is true as long as the file is locked."""
         path = service_file(self._settings, self._role)
-        path.write_text(json.dumps({"pid": os.getpid(), "url": url, "role": self._role}))
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            yield
+            if not wait(fd, time.sleep):
+                raise Unavailable(f"coder already runs on this data directory ({path} is locked); stop it with `coder down` first.")
+            write(fd, {"pid": os.getpid(), "url": url, "role": self._role})
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
         finally:
-            path.unlink(missing_ok=True)
+            os.close(fd)
 
 
 def service_file(settings: Settings, role: str) -> Path:

@@ -99,7 +99,7 @@ class Record:
         if not head.is_file() or not _HEAD.fullmatch(head.read_bytes()):
             head.write_bytes(f"{base}\n".encode())
             broken.append("HEAD")
-        if not self.repository.index.exists():
+        if not _is_index(self.repository.index):
             self.repository.run("read-tree", base)
             broken.append("index")
         return bool(broken)
@@ -128,3 +128,11 @@ class Record:
 
 def _is_file_with(place: Path, content: bytes) -> bool:
     return place.is_file() and not place.is_symlink() and place.read_bytes() == content
+
+
+def _is_index(place: Path) -> bool:
+    """Whether a file begins like an index (gitformat-index(5)); what is wrong further down is between the agent and its git."""
+    if not place.is_file() or place.is_symlink():
+        return False
+    with place.open("rb") as file:
+        return file.read(4) == b"DIRC"

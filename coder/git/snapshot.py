@@ -67,7 +67,8 @@ class Snapshots:
         """The same content against the worktree's present base, under `refs/coder/<session>/rebased/<base version>`."""
         known = self._facts(repository, worktree.base_commit, commit)
         base, snapshot = known[worktree.base_commit], known[commit]
-        files, patch = difference(repository, base.tree, snapshot.tree)
+        # An index that does not exist: git would otherwise read that of the checkout, for attributes.
+        files, patch = difference(repository, base.tree, snapshot.tree, repository.git_dir / "coder-no-index")
         if snapshot.tree == base.tree:
             commit = worktree.base_commit
         elif snapshot.parents != (worktree.base_commit,):
@@ -187,7 +188,9 @@ class _Content:
 
     def _measure(self, index: Path) -> None:
         self.tree = self._repository.line("write-tree", index=index)
-        self.files, self.patch = ((), b"") if self.tree == self._base_tree else difference(self._repository, self._base_tree, self.tree)
+        self.files, self.patch = (), b""
+        if self.tree != self._base_tree:
+            self.files, self.patch = difference(self._repository, self._base_tree, self.tree, index)
 
     def _correct(self, index: Path) -> bool:
         """Take out nested repositories and files ignored by now, take back files of the base that are ignored."""
@@ -222,10 +225,14 @@ class _Content:
             )
 
 
-def difference(repository: Repository, base_tree: str, tree: str) -> tuple[tuple[FileChange, ...], bytes]:
-    """The files that differ between two trees, renames found, and the patch as `git diff --binary` writes it."""
+def difference(repository: Repository, base_tree: str, tree: str, index: Path) -> tuple[tuple[FileChange, ...], bytes]:
+    """The files that differ between two trees, renames found, and the patch as `git diff --binary` writes it.
+
+    Args:
+        index: where git looks for attributes that lie in no file; the work tree's own may be broken.
+    """
     form = ("-r", "-z", "-M", "--raw", "--numstat", "-p", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-color")
-    return parse_diff(repository.run("diff-tree", *form, base_tree, tree).out)
+    return parse_diff(repository.run("diff-tree", *form, base_tree, tree, index=index).out)
 
 
 def next_discarded(repository: Repository, session_id: UUID) -> str:
@@ -263,7 +270,8 @@ def _own_index(record: Record, base: str) -> Iterator[Path]:
 
 def _require(record: Record, base: str) -> tuple[str, ...]:
     if not record.path.is_dir():
-        raise InternalError(f"The worktree {record.path} is gone; the session's next turn makes it again as of its last snapshot.")
+        sentence = f"The worktree {record.path} is gone; the session's next turn makes it again as of its last snapshot."
+        raise InternalError(sentence, gone=True)
     return record.repair(base)
 
 

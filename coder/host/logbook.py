@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
+from coder.errors import DiskFull
 from coder.transcript import Spill
 
 
@@ -19,7 +21,13 @@ class FileLogbook:
         return self._folder / str(task_id) / "agent.log"
 
     async def spill(self, task_id: int, spill: Spill) -> None:
-        await asyncio.to_thread(self._write, self.path(task_id).parent / spill.file, spill)
+        path = self.path(task_id).parent / spill.file
+        try:
+            await asyncio.to_thread(self._write, path, spill)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise DiskFull(what="what was too long to store of the turn", where=path) from error
 
     @staticmethod
     def _write(path: Path, spill: Spill) -> None:

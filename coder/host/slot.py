@@ -72,10 +72,20 @@ def alive(pid: object) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return not _ended(pid)
+
+
+def _ended(pid: int) -> bool:
+    """Whether a process has ended and only waits for its parent to ask how, which not every first process of a container does."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except OSError:  # no /proc here, or gone this very moment
+        return False
 
 
 def lock(fd: int) -> bool:
+    """Take the lock of an open file, if nobody has it; whoever dies loses his."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -115,7 +125,7 @@ def take(data_dir: Path, sleep: Callable[[float], None] = time.sleep) -> Slot:
 
 
 def wait(fd: int, sleep: Callable[[float], None]) -> bool:
-    """Wait until a dead process's guardians let go of the lock; False when they do not in time."""
+    """Wait until whoever has the lock, such as a dead process's guardians, lets go of it; False when that takes too long."""
     deadline = time.monotonic() + DYING_SECONDS
     while not lock(fd):
         if time.monotonic() >= deadline:

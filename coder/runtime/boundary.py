@@ -10,6 +10,7 @@ from dataclasses import replace
 import structlog
 
 from coder.change import Worktree
+from coder.errors import InternalError
 from coder.ports import ChangeStore, Clock, TaskStore, Worktrees
 
 APPLYING_SECONDS = 0.05
@@ -29,7 +30,12 @@ class Boundary:
         if worktree.unsnapshotted_task is not None:
             worktree = await self._rescue(worktree)
         if worktree.discard_decision is not None:
-            saved = await self._worktrees.reset(worktree, worktree.base_commit)
+            try:
+                saved = await self._worktrees.reset(worktree, worktree.base_commit)
+            except InternalError as error:
+                if not error.facts.get("gone"):
+                    raise
+                saved = None  # somebody deleted it, so there is nothing to discard; the next turn makes it again
             await self._changes.discarded(worktree)
             log.info("the worktree went back to its base", session=str(worktree.session_id), saved=saved)
             worktree = replace(worktree, discard_decision=None, last_snapshot=None)
@@ -37,7 +43,13 @@ class Boundary:
 
     async def _rescue(self, worktree: Worktree) -> Worktree:
         number = worktree.snapshots + 1
-        snapshot = await self._worktrees.snapshot(worktree)
+        try:
+            snapshot = await self._worktrees.snapshot(worktree)
+        except InternalError as error:
+            if not error.facts.get("gone"):
+                raise
+            # Somebody deleted it: what the last snapshot holds is all there is left.
+            snapshot = await self._worktrees.diff(worktree, worktree.last_snapshot or worktree.base_commit)
         while True:
             verdict = await self._changes.rescue_change(worktree, snapshot, number)
             if verdict == "applying":

@@ -18,6 +18,8 @@ from coder.runtime.inflight import Inflight, Stop
 from coder.runtime.lease import Lease
 from coder.runtime.wake import Wake
 
+STOP_SECONDS = 2.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -36,6 +38,7 @@ class Dispatcher:
         self._work = Wake(clock)
         self._cancels = Wake(clock)
         self._next_look = 0.0
+        self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         inflight.on_ended(self._work.wake)
 
@@ -47,20 +50,26 @@ class Dispatcher:
 
     def start(self) -> None:
         if not self._tasks:
+            self._stopping = False
             self._tasks = [
                 asyncio.create_task(self._run(self._work, self._claim), name="dispatcher"),
                 asyncio.create_task(self._run(self._cancels, self._cancel), name="cancels"),
             ]
 
     async def stop(self) -> None:
-        """Stop claiming; turns that run go on."""
+        """Stop claiming; turns that run go on. A claim that is on its way is heard out, or its tasks would wait for the lease."""
+        self._stopping = True
+        self._work.wake()
+        self._cancels.wake()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
     async def _run(self, bell: Wake, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        while not self._stopping:
             try:
                 await work()
             except Unavailable as error:
@@ -83,7 +92,7 @@ class Dispatcher:
     async def _claim(self) -> None:
         """Claim until no slot is free or nothing is ready."""
         await self._look()
-        while (free := self._slots - len(self._inflight)) > 0 and (node := self._lease.node) is not None:
+        while not self._stopping and (free := self._slots - len(self._inflight)) > 0 and (node := self._lease.node) is not None:
             claimed = await self._store.claim(node, self._host, free)
             if node != self._lease.node:
                 # Lost between the claim and its answer: whoever reaped this node runs them again.

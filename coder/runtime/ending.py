@@ -96,19 +96,17 @@ def ending_of(course: Course, end: End, snapshot: Snapshot | None, unsnapshotted
     )
 
 
-def least(ending: Ending, error: Exception) -> Ending:
-    """The same ending without its bulk, `failed` with the reason it could not be stored whole."""
+def smaller(ending: Ending, error: Exception) -> Ending:
+    """The same ending as `failed`, with the reason it could not be stored whole: first without its change, then without its words too."""
     sentence = error.message if isinstance(error, CoderError) else f"{type(error).__name__}: {error}"
-    return replace(
+    without_change = replace(
         ending,
         outcome=Outcome.FAILED,
         reason=Reason.DISK if isinstance(error, DiskFull) else Reason.INTERNAL,
         error=f"The end of this turn could not be stored whole ({sentence}); the work is still in the session's worktree.",
-        notices=(),
-        text="",
-        reasoning="",
-        tool_calls="[]",
-        model_history=None,
         snapshot=None,
         unsnapshotted=ending.snapshot is not None or ending.unsnapshotted,
     )
+    if ending.snapshot is not None:
+        return without_change
+    return replace(without_change, notices=(), text="", reasoning="", tool_calls="[]", summary="", model_history=None)

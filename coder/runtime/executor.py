@@ -20,11 +20,11 @@ from coder.errors import CoderError, Fenced, Held, TurnError, Unavailable
 from coder.ports import Backend, Clock, Logbook, Setup, TaskStore, Turn, Worktrees
 from coder.routing import choose, directory, prompt
 from coder.runtime.boundary import Boundary
-from coder.runtime.ending import Course, End, ending_of, least, stopped_end
+from coder.runtime.ending import Course, End, ending_of, smaller, stopped_end
 from coder.runtime.finisher import Finisher
 from coder.runtime.inflight import Running, Stopped
 from coder.runtime.watchdog import Limits, Pulse, watch
-from coder.task import Outcome, Reason, Verdict
+from coder.task import Ending, Outcome, Reason, Verdict
 from coder.transcript import Transcript
 
 HELD_SECONDS = 0.05
@@ -73,8 +73,11 @@ class Executor:
         claimed = running.claimed
         course = Course(claimed.task, claimed.worktree, Transcript())
         try:
-            async with self._hold(claimed.task.session_id):
-                await self._leave(course, await self._attempt(running, course))
+            try:
+                async with self._hold(claimed.task.session_id):
+                    await self._leave(course, await self._attempt(running, course))
+            except Held as held:
+                await self._leave(course, End(Outcome.FAILED, Reason.INTERNAL, held.message))
         except Fenced as fenced:
             log.warning("a turn was fenced", task=claimed.task.id, epoch=claimed.task.epoch, why=fenced.message)
         except Unavailable as away:
@@ -205,6 +208,8 @@ class Executor:
                 unsnapshotted = course.seen
                 if end.outcome is Outcome.COMPLETED:
                     end = End(Outcome.FAILED, Reason(error.reason), f"The work was done, but not recorded: {error.message}")
+                else:
+                    course.notices.append(f"What this turn did was not recorded: {error.message}")
             except Exception as error:
                 log.exception("a worktree could not be recorded", task=course.task.id)
                 unsnapshotted = course.seen
@@ -214,22 +219,27 @@ class Executor:
         while True:
             try:
                 verdict = await self._finisher.finish(ending)
+                if verdict is Verdict.MOVED:
+                    ending = await self._measured_anew(ending)
             except (Unavailable, Fenced):
                 raise
             except Exception as error:
                 # What cannot be stored whole is stored small: the work itself stays in the worktree.
-                log.exception("the end of a turn was refused; storing the least", task=course.task.id)
+                log.exception("the end of a turn could not be stored; storing less", task=course.task.id)
                 if ending.snapshot is None and not ending.text:
                     await self._clock.sleep(AGAIN_SECONDS)
-                ending = least(ending, error)
+                ending = smaller(ending, error)
                 continue
             if verdict is Verdict.APPLYING:
                 await self._clock.sleep(APPLYING_SECONDS)
-            elif verdict is Verdict.MOVED and ending.snapshot is not None:
-                current = await self._store.worktree_of(course.task.session_id)
-                assert current is not None, "a worktree that was moved is recorded"
-                again = await self._worktrees.diff(current, ending.snapshot.commit)
-                ending = replace(ending, snapshot=replace(again, warnings=ending.snapshot.warnings))
-            else:
+            elif verdict is not Verdict.MOVED:
                 break
         log.info("task ended", task=course.task.id, state=ending.state, reason=ending.reason, verdict=verdict)
+
+    async def _measured_anew(self, ending: Ending) -> Ending:
+        """The ending with its change against the worktree's present base, which an approval moved meanwhile."""
+        current = await self._store.worktree_of(ending.task.session_id)
+        assert current is not None, "a worktree that was moved is recorded"
+        assert ending.snapshot is not None, "only a change has a base that can move"
+        again = await self._worktrees.diff(current, ending.snapshot.commit)
+        return replace(ending, snapshot=replace(again, warnings=ending.snapshot.warnings))

@@ -65,6 +65,11 @@ class Running:
             self._part.cancel()
             await asyncio.gather(self._part, return_exceptions=True)
             raise
+        except Exception as error:
+            # What fails while it is being stopped fails of that: its agent was ended.
+            if self.why is not None:
+                raise Stopped(self.why) from error
+            raise
         finally:
             self._part = None
 

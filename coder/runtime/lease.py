@@ -52,24 +52,28 @@ class Lease:
         self._margin = min(MARGIN_SECONDS, seconds / 3)
         self._lost = lost
         self._remember = remember
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._deadline = 0.0
         self.node: UUID | None = None
 
     async def start(self) -> None:
         """Register; raises `Unavailable` when the database cannot be reached."""
-        if self._task is None:
+        if not self._tasks:
             await self._register()
-            self._task = asyncio.create_task(self._run(), name="lease")
+            self._tasks = [
+                asyncio.create_task(self._renew(), name="lease"),
+                asyncio.create_task(self._watch(), name="lease-deadline"),
+            ]
 
     async def stop(self) -> None:
         """Stop beating and take the node out of the database, if it can be reached."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         if self.node is not None:
             try:
+                await self._store.reap(self.node)  # sessions that could not be advanced; a claim nobody heard the answer to
                 await self._store.leave(self.node)
             except Unavailable as error:
                 log.warning("could not sign off; the lease runs out by itself", why=error.message)
@@ -87,28 +91,46 @@ class Lease:
         self._deadline = sent + self._seconds - self._margin
         self._guards.renew(self._deadline)
 
-    async def _run(self) -> None:
+    async def _renew(self) -> None:
+        """Beat for ever; what is not answered is tried again soon."""
+        answered = True
         while True:
-            due = min(self._clock.monotonic() + self._beat, self._deadline)
-            await self._clock.sleep(max(0.0, due - self._clock.monotonic()))
-            await self._once()
+            await self._clock.sleep(self._beat if answered else RETRY_SECONDS)
+            answered = await self._once()
 
-    async def _once(self) -> None:
-        """Beat, or register anew after a loss; what cannot be reached is tried again, until the deadline ends the turns."""
-        sent = self._clock.monotonic()
+    async def _watch(self) -> None:
+        """End the turns when the deadline passes, whatever the beat at hand still waits for."""
+        while True:
+            left = self._margin if self.node is None else self._deadline - self._clock.monotonic()
+            await self._clock.sleep(max(0.0, left))
+            self._check()
+
+    def _check(self) -> None:
+        """A deadline that has passed is never renewed: the guardians have ended the agents."""
+        if self.node is not None and self._clock.monotonic() >= self._deadline:
+            self._lose("it could not be renewed in time")
+
+    async def _once(self) -> bool:
+        """Beat, or register anew after a loss; whether that was answered and well."""
+        self._check()
+        sent, node = self._clock.monotonic(), self.node
         try:
-            if self.node is None:
+            if node is None:
                 await self._register()
                 log.info("registered anew after the lease was lost", node=str(self.node))
-                return
-            if await self._store.beat(self.node, self._seconds):
+            elif not await self._store.beat(node, self._seconds):
+                if node == self.node:
+                    self._lose("this node was reaped")
+                return False
+            elif node == self.node:
                 self._renewed(sent)
-            else:
-                self._lose("this node was reaped")
         except Unavailable as error:
-            if self.node is not None and self._clock.monotonic() >= self._deadline:
-                self._lose(error.message)
-            await self._clock.sleep(RETRY_SECONDS)
+            log.warning("the lease cannot be renewed while the database is away", why=error.message)
+            return False
+        except Exception:
+            log.exception("the lease met an error it does not know; it tries again")
+            return False
+        return True
 
     def _lose(self, why: str) -> None:
         log.error("the lease was lost; ending every turn of this node", node=str(self.node), why=why)

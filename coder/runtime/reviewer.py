@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 
 from coder.change import ChangeState, Claim, Found, Plan, display_path
-from coder.errors import CheckoutDirty, CoderError, MergeConflict, Unavailable
+from coder.errors import CheckoutDirty, CoderError, InternalError, MergeConflict, Unavailable
 from coder.ports import ChangeStore, Clock, Worktrees
 from coder.runtime.lease import Lease
 from coder.runtime.wake import Wake
@@ -94,7 +94,7 @@ class Reviewer:
         except Exception as error:
             log.exception("an approval failed in a way nobody foresaw", decision=str(claim.decision_id))
             sentence = f"The approval failed inside coder ({type(error).__name__}: {error}); see the service's log, then approve again."
-            await self._settle_refused(claim, CoderError(sentence))
+            await self._settle_refused(claim, InternalError(sentence))
 
     async def _finish(self, claim: Claim, plan: Plan) -> None:
         """Touch the target as planned. What stops half-way is settled by comparing, like after a crash."""
@@ -105,7 +105,7 @@ class Reviewer:
                 found, others = await self._worktrees.examine(plan)
                 if found is Found.OLD:
                     await self._worktrees.forget(plan)
-                    await self._settle_refused(claim, error)
+                    await self._settle_refused(claim, error, begun=True)
                     return
                 if found is Found.OTHER or not left:
                     await self._half_done(claim, error, others)
@@ -121,7 +121,8 @@ class Reviewer:
     async def _half_done(self, claim: Claim, error: CoderError, others: tuple[bytes, ...]) -> None:
         files = [display_path(path) for path in others]
         sentence = (
-            f"The approval stopped half-way: {error.message} Some files of the change are already in the checkout; approve again or reject."
+            f"The approval stopped half-way, with some files of the change in the checkout already ({error.message}); "
+            "approve again or reject."
         )
         await self._store.settle_decision(claim, outcome=error.code, error=sentence, facts={"files": files}, state=ChangeState.CONFLICTED)
 
@@ -158,8 +159,14 @@ class Reviewer:
             claim, outcome=verdict, error=sentence.format(id=claim.change_id, verdict=verdict), facts={"state": verdict}
         )
 
-    async def _settle_refused(self, claim: Claim, error: CoderError) -> None:
-        """Nothing was touched; the change waits on, with a sentence on the decision."""
+    async def _settle_refused(self, claim: Claim, error: CoderError, begun: bool = False) -> None:
+        """Nothing was touched; the change waits on, with a sentence on the decision.
+
+        Args:
+            begun: the change is `applying` by now, which must not stay; since it merges, it is no longer conflicted either.
+        """
         facts = {key: value for key, value in error.facts.items() if isinstance(value, str | int | list)}
-        state = None if claim.change_state is ChangeState.CONFLICTED and isinstance(error, CheckoutDirty) else ChangeState.PENDING
-        await self._store.settle_decision(claim, outcome=error.code, error=error.message, facts=facts, state=state)
+        stays = claim.change_state is ChangeState.CONFLICTED and isinstance(error, CheckoutDirty) and not begun
+        await self._store.settle_decision(
+            claim, outcome=error.code, error=error.message, facts=facts, state=None if stays else ChangeState.PENDING
+        )

@@ -1,0 +1,266 @@
+"""What people may change of a task with plain SQL: edit one that waits, ask for the end of one, delete one that has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from queuebench import Bench, ending, make_change, refused
+
+CANCEL = "update tasks set cancel_requested_at = now() where id = %s"
+
+
+@pytest.fixture
+def bench(database: str) -> Iterator[Bench]:
+    with Bench(database) as bench:
+        yield bench
+
+
+def test_a_pending_task_can_be_edited(bench: Bench) -> None:
+    project = bench.project()
+    task = bench.add(project)
+    bench.do("update tasks set input = 'do that', agent = 'opencode', model = 'm', labels = '{x}', max_attempts = 5 where id = %s", task)
+    row = bench.task(task)
+    assert (row.input, row.agent, row.model, row.labels, row.max_attempts) == ("do that", "opencode", "m", ["x"], 5)
+    for bad, value in (("input", " "), ("input", "x" * 1_048_577), ("max_attempts", 0), ("timeout", timedelta(0)), ("position", "NaN")):
+        with refused("23514"):
+            bench.do(f"update tasks set {bad} = %s where id = %s", value, task)
+
+
+def test_an_edited_priority_orders_the_sessions(bench: Bench) -> None:
+    project, node = bench.project(), bench.node()
+    first, second = bench.add(project), bench.add(project)
+    bench.do("update tasks set priority = 9 where id = %s", second)
+    assert node.run() == [second]
+    assert node.run() == [first]
+
+
+def test_an_edited_position_orders_the_session(bench: Bench) -> None:
+    project, node = bench.project(), bench.node()
+    first = bench.add(project)
+    second = bench.add(project, session_id=bench.session_of(first))
+    bench.do("update tasks set position = %s where id = %s", first - 1, second)
+    assert node.run() == [second]
+    assert node.run() == [first]
+
+
+def test_an_edited_run_at_moves_the_session_and_rings_when_it_is_due(bench: Bench) -> None:
+    project, node = bench.project(), bench.node()
+    task = bench.add(project)
+    session = bench.session_of(task)
+    later = datetime(2099, 1, 1, tzinfo=UTC)
+    ear = bench.listen("tasks_new")
+    bench.do("update tasks set run_at = %s where id = %s", later, task)
+    assert (bench.queue(session).state, bench.queue(session).ready_at) == ("scheduled", later)
+    assert node.claim(5) == []
+    assert ear.heard() == []
+    bench.do("update tasks set run_at = null where id = %s", task)
+    assert bench.queue(session).state == "ready"
+    assert ear.heard() == ["tasks_new"]
+
+
+@pytest.mark.parametrize("state", ["running", "completed", "failed", "cancelled", "interrupted"])
+def test_a_task_that_no_longer_waits_cannot_be_edited(bench: Bench, state: str) -> None:
+    task = bench.add(bench.project())
+    node = bench.node()
+    claimed = node.claim_one()
+    if state != "running":
+        node.finish(ending(claimed, state))
+    for column, value in (
+        ("input", "else"),
+        ("agent", "x"),
+        ("model", "x"),
+        ("priority", 3),
+        ("position", 0),
+        ("run_at", datetime.now(UTC)),
+    ):
+        with refused("CD409", f"Task {task} is {state}", "no longer be edited"):
+            bench.do(f"update tasks set {column} = %s where id = %s", value, task)
+    bench.do("update tasks set labels = '{looked-at}' where id = %s", task)
+    assert (bench.task(task).labels, bench.task(task).state) == (["looked-at"], state)
+
+
+@pytest.mark.parametrize("state", ["running", "completed", "failed", "cancelled", "interrupted", "nonsense"])
+def test_the_state_is_never_set_by_hand(bench: Bench, state: str) -> None:
+    task = bench.add(bench.project())
+    with refused("CD422", "set by coder alone", f"coder.cancel({task})"):
+        bench.do("update tasks set state = %s where id = %s", state, task)
+    assert bench.task(task).state == "pending"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("attempts", 1),
+        ("epoch", 1),
+        ("node_id", uuid4()),
+        ("project_id", uuid4()),
+        ("session_id", uuid4()),
+        ("claimed_at", datetime.now(UTC)),
+        ("first_event_at", datetime.now(UTC)),
+        ("ended_at", datetime.now(UTC)),
+        ("created_at", datetime.now(UTC)),
+        ("reason", "user"),
+        ("error", "none"),
+        ("notices", ["n"]),
+        ("output_summary", "x"),
+        ("input_tokens", 1),
+        ("cached_tokens", 1),
+        ("output_tokens", 1),
+        ("cost_tokens", 1),
+        ("execution_path", "acp"),
+        ("agent_used", "x"),
+        ("retry_of", 1),
+        ("opens_session", False),
+    ],
+)
+def test_columns_that_coder_writes_are_not_editable(bench: Bench, column: str, value: object) -> None:
+    task = bench.add(bench.project())
+    with refused("CD422", "written by coder alone"):
+        bench.do(f"update tasks set {column} = %s where id = %s", value, task)
+
+
+def test_fewer_attempts_than_were_made_neither_break_the_claim_nor_hold_the_task(bench: Bench) -> None:
+    project = bench.project()
+    task = bench.add(project)
+    crashing = bench.node()
+    crashing.claim_one()
+    crashing.die()
+    bench.do("select coder.reap()")
+    assert (bench.task(task).state, bench.task(task).attempts) == ("pending", 1)
+    bench.do("update tasks set max_attempts = 1 where id = %s", task)
+    other = bench.add(project)
+    assert sorted(each.id for each in bench.node().claim(5)) == [task, other]
+    assert (bench.task(task).attempts, bench.task(task).max_attempts) == (1, 1)
+
+
+def test_a_pending_task_is_cancelled_at_once_without_any_dispatcher(bench: Bench) -> None:
+    project = bench.project()
+    task = bench.add(project)
+    session = bench.session_of(task)
+    ear = bench.listen("tasks_cancel")
+    bench.do(CANCEL, task)
+    row = bench.task(task)
+    assert (row.state, row.reason, row.ended_at is not None) == ("cancelled", "user", True)
+    assert (bench.queue(session).state, bench.value("select status from sessions")) == ("idle", "idle")
+    assert ear.heard() == []
+    assert bench.node().claim(5) == []
+
+
+def test_cancelling_the_head_lets_the_next_one_go(bench: Bench) -> None:
+    project, node = bench.project(), bench.node()
+    first = bench.add(project, priority=5)
+    session = bench.session_of(first)
+    second = bench.add(project, session_id=session)
+    assert bench.value("select coder.cancel(%s)", first) == "cancelled"
+    assert (bench.queue(session).state, bench.queue(session).priority) == ("ready", 0)
+    assert node.run(5) == [second]
+
+
+def test_cancelling_a_running_task_rings_its_dispatcher_once(bench: Bench) -> None:
+    task = bench.add(bench.project())
+    node = bench.node()
+    claimed = node.claim_one()
+    ear = bench.listen("tasks_cancel")
+    assert bench.value("select coder.cancel(%s)", task) == "running"
+    assert ear.heard() == ["tasks_cancel"]
+    asked = bench.task(task).cancel_requested_at
+    assert bench.value("select coder.cancel(%s)", task) == "running"
+    assert (bench.task(task).cancel_requested_at, ear.heard()) == (asked, [])
+    assert [row.verdict for row in node.finish(ending(claimed, "cancelled"))] == ["ended"]
+    assert (bench.task(task).state, bench.task(task).reason) == ("cancelled", "user")
+
+
+def test_many_tasks_are_cancelled_with_one_statement(bench: Bench) -> None:
+    project, node = bench.project(), bench.node()
+    tasks = [bench.add(project) for _ in range(4)]
+    node.run(1)
+    node.claim_one()
+    bench.do("update tasks set cancel_requested_at = now() where project_id = %s", project)
+    assert [bench.task(task).state for task in tasks] == ["completed", "running", "cancelled", "cancelled"]
+    assert [bench.task(task).cancel_requested_at is not None for task in tasks] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "cancelled", "interrupted"])
+def test_what_has_ended_cannot_be_cancelled(bench: Bench, state: str) -> None:
+    task = bench.add(bench.project())
+    node = bench.node()
+    node.finish(ending(node.claim_one(), state))
+    with refused("CD409", f"Task {task} has already ended ({state})"):
+        bench.do("select coder.cancel(%s)", task)
+    bench.do(CANCEL, task)
+    assert (bench.task(task).state, bench.task(task).cancel_requested_at) == (state, None)
+
+
+def test_cancelling_an_unknown_task_is_refused(bench: Bench) -> None:
+    with refused("CD404", "There is no task 99"):
+        bench.do("select coder.cancel(99)")
+
+
+def test_a_cancel_while_somebody_holds_the_session_waits_for_nobody_and_is_placed_later(bench: Bench) -> None:
+    """A producer's open transaction holds the session's queue row; the next claim puts right what the cancel could not."""
+    project, node = bench.project(), bench.node()
+    task = bench.add(project)
+    session = bench.session_of(task)
+    with bench.connect() as producer:
+        producer.execute("insert into tasks (project_id, input, session_id) values (%s, 'more', %s)", [project, session])
+        bench.do("set lock_timeout = '1s'")
+        assert bench.value("select coder.cancel(%s)", task) == "cancelled"
+        producer.rollback()
+    assert bench.queue(session).state == "ready"
+    assert node.claim(5) == []
+    assert bench.queue(session).state == "idle"
+
+
+def test_a_run_at_moved_up_while_somebody_holds_the_session_is_found_by_the_deep_sweep(bench: Bench) -> None:
+    project, node = bench.project(), bench.node()
+    far = datetime(2099, 1, 1, tzinfo=UTC)
+    task = bench.add(project, run_at=far)
+    session = bench.session_of(task)
+    with bench.connect() as producer:
+        producer.execute("insert into tasks (project_id, input, session_id, run_at) values (%s, 'more', %s, %s)", [project, session, far])
+        bench.do("update tasks set run_at = null where id = %s", task)
+        producer.commit()
+    assert bench.value("select coder.sweep(true)") == 1
+    assert node.run(5) == [task]
+    assert bench.value("select coder.sweep(true)") == 0
+
+
+@pytest.mark.parametrize("state", ["pending", "running"])
+def test_a_task_that_has_not_ended_is_not_deleted(bench: Bench, state: str) -> None:
+    task = bench.add(bench.project())
+    if state == "running":
+        bench.node().claim_one()
+    with refused("CD409", f"Task {task} is {state}", f"coder.cancel({task})"):
+        bench.do("delete from tasks where id = %s", task)
+
+
+def test_a_task_that_holds_its_session_is_not_deleted(bench: Bench) -> None:
+    """Else nobody could ever let the session go on."""
+    task = bench.add(bench.project())
+    node = bench.node()
+    node.finish(ending(node.claim_one(), "interrupted"))
+    with refused("CD409", f"Task {task}", "holds its session", f"coder.dismiss({task})"):
+        bench.do("delete from tasks where id = %s", task)
+    bench.do("select coder.dismiss(%s)", task)
+    bench.do("delete from tasks where id = %s", task)
+    assert bench.value("select count(*) from messages") == 0
+
+
+def test_deleting_an_ended_task_takes_its_messages_along_but_never_a_change(bench: Bench) -> None:
+    project, node = bench.project(), bench.node()
+    task = bench.add(project)
+    node.run()
+    bench.do("delete from tasks where id = %s", task)
+    assert bench.value("select count(*) from messages") == 0
+    change = make_change(node, project)
+    with refused("23503"):
+        bench.do("delete from tasks where id = %s", change.task_id)
+
+
+def test_a_session_with_tasks_is_not_deleted(bench: Bench) -> None:
+    session = bench.session_of(bench.add(bench.project()))
+    with refused("23503"):
+        bench.do("delete from sessions where id = %s", session)
