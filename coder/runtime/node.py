@@ -94,7 +94,7 @@ class Node:
         self._rescuer = Rescuer(tasks, changes, worktrees, boundary, clock, host=host, poll=pace.poll)
         self._reviewer = Reviewer(changes, worktrees, self._lease, clock, host=host, poll=pace.poll)
         self.janitor = Janitor(changes, worktrees, clock, host=host, retention=pace.retention)
-        self._inflight.on_ended(self._rescuer.wake)
+        self._inflight.on_ended(self._rescuer.turn_ended)
 
     async def start(self, crashed: Sequence[UUID] = ()) -> None:
         """Take up work. `crashed`: nodes of this host whose processes and agents are known to be gone."""

@@ -32,10 +32,16 @@ class Rescuer:
         self._host = host
         self._poll = poll
         self._bell = Wake(clock)
+        self._waits_for_turn = False
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         self._bell.wake()
+
+    def turn_ended(self) -> None:
+        """Wake only when something is owed to a worktree in which a turn was running."""
+        if self._waits_for_turn:
+            self._bell.wake()
 
     def start(self) -> None:
         if self._task is None:
@@ -67,7 +73,9 @@ class Rescuer:
 
     async def _owed(self) -> None:
         """Settle worktrees of sessions that rest; a running turn settles its own before it starts."""
-        for worktree, busy in await self._changes.unfinished(self._host):
+        unfinished = await self._changes.unfinished(self._host)
+        self._waits_for_turn = any(busy for _, busy in unfinished)
+        for worktree, busy in unfinished:
             if busy:
                 continue
             try:
