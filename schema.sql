@@ -431,12 +431,15 @@ begin
         ) d on true
         where q.session_id = s.id
         returning q.session_id, q.state, v.id is not null or d.run_at is not null as waiting
+    ), free as materialized (
+        -- Nobody's ending waits for a person who holds a session's row; the deep sweep shows such a session right.
+        select sessions.id, placed.waiting from placed join sessions on sessions.id = placed.session_id
+        where sessions.status <> 'closed' and (sessions.status = 'idle' or not placed.waiting)  -- one that stays active is left as it is
+        for no key update of sessions skip locked
     ), shown as (
         update sessions
-        set status = case when placed.waiting then 'active' else 'idle' end, last_activity_at = clock_timestamp()
-        from placed
-        where sessions.id = placed.session_id and sessions.status <> 'closed'
-          and (sessions.status = 'idle' or not placed.waiting)  -- one that stays active is left as it is
+        set status = case when free.waiting then 'active' else 'idle' end, last_activity_at = clock_timestamp()
+        from free where sessions.id = free.id
     )
     select count(*) into woken from placed where state = 'ready';
     if woken > 0 and p_ring then
@@ -982,7 +985,7 @@ end $$;
 -- The first event of these turns is about to be seen: from here on they never run again by themselves.
 -- Answers the tasks that are still the caller's.
 create function coder.mark_seen(p_tasks bigint[], p_epochs bigint[]) returns setof bigint
-language sql set coder.actor = 'node'
+language sql set coder.actor = 'node' set lock_timeout = '200ms'
 set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
     update tasks t set first_event_at = coalesce(t.first_event_at, clock_timestamp())
     from unnest(p_tasks, p_epochs) as e(id, epoch)
@@ -993,7 +996,7 @@ $$;
 -- Record where a session works and bind it to its host; false = fenced.
 create function coder.record_worktree(
     p_task bigint, p_epoch bigint, p_host uuid, p_repository text, p_path text, p_base_commit text, p_base_branch text, p_copied bytea[]
-) returns boolean language plpgsql as $$
+) returns boolean language plpgsql set lock_timeout = '200ms' as $$
 declare
     t tasks;
 begin
@@ -1075,6 +1078,9 @@ begin
         where q.state = 'running' and q.session_id <> all (coalesce(v_locked, '{}'));
 end $$;
 
+-- What a turn writes (`mark_seen`, `record_worktree`, `finish`) waits 200 ms for a row that somebody holds, then the
+-- node tries the members of its group one by one, so that a person's open transaction delays that turn alone.
+
 -- End a group of turns: one transaction, each ending fenced by its own epoch. Answers a verdict per task:
 --   ended     stored, with the id of its change where it made one
 --   fenced    no longer the caller's; nothing was stored
@@ -1083,7 +1089,7 @@ end $$;
 -- and `left` rows for sessions to pass to the next call.
 create function coder.finish(p_endings jsonb, p_diffs bytea[], p_left_sessions uuid[], p_left_epochs bigint[])
 returns table (verdict text, task_id bigint, change_id uuid, session_id uuid, epoch bigint)
-language plpgsql set coder.actor = 'node'
+language plpgsql set coder.actor = 'node' set lock_timeout = '200ms'
 set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
@@ -1225,9 +1231,16 @@ begin
           and (not exists (select from nodes n where n.id = s.owner) or (s.owner = p_node and s.epoch <> all (coalesce(p_epochs, '{}'))))
         for update of s skip locked
     loop
+        -- What somebody holds in an open transaction is left for the next time, or nothing else would be recovered.
+        select * into t from tasks where id = q.running_task and epoch = q.epoch and state = 'running' for update skip locked;
+        if not found then
+            continue when exists (select from tasks where id = q.running_task and epoch = q.epoch and state = 'running');
+            v_sessions := v_sessions || q.session_id;
+            continue;
+        end if;
+        perform from session_worktrees w where w.session_id = q.session_id for update skip locked;
+        continue when not found and exists (select from session_worktrees w where w.session_id = q.session_id);
         v_sessions := v_sessions || q.session_id;
-        select * into t from tasks where id = q.running_task and epoch = q.epoch and state = 'running' for update;
-        continue when not found;
         v_reason := case when t.node_id = p_node then 'internal' when t.node_id = any (v_crashed) then 'crash' else 'lease_lost' end;
         v_state := case when t.cancel_requested_at is not null then 'cancelled' when t.first_event_at is not null then 'interrupted'
                         when t.attempts >= t.max_attempts then 'failed' else 'pending' end;
@@ -1252,7 +1265,8 @@ begin
 end $$;
 
 -- Heal and promote: sessions whose time has come, sessions whose task has ended without them, and (with
--- `p_deep`) idle or scheduled sessions in which something waits for less. Answers how many it placed.
+-- `p_deep`) idle or scheduled sessions in which something waits for less, or that are shown as active. Answers how
+-- many it placed.
 create function coder.sweep(p_deep boolean) returns int language plpgsql set coder.actor = 'node' as $$
 declare
     v_sessions uuid[];
@@ -1265,9 +1279,10 @@ begin
         where q.state = 'running' and (t.state <> 'running' or t.epoch is distinct from q.epoch) for update of q skip locked
     ), forgotten as materialized (
         select q.session_id from session_queue q
-        where p_deep and q.state in ('idle', 'scheduled') and exists (
+        where p_deep and q.state in ('idle', 'scheduled') and (exists (
             select from tasks t where t.session_id = q.session_id and t.state = 'pending'
             and (q.state = 'idle' or t.run_at is null or t.run_at < q.ready_at))
+            or (q.state = 'idle' and exists (select from sessions s where s.id = q.session_id and s.status = 'active')))
         limit 1000 for update of q skip locked
     )
     select array_agg(session_id) into v_sessions

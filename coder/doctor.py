@@ -18,7 +18,7 @@ from coder.ports import Finding
 from coder.postgres.binaries import find_binaries
 from coder.postgres.changes import PostgresChanges
 from coder.postgres.pool import open_pool, our_words
-from coder.postgres.schema import VERSION
+from coder.postgres.schema import STATEMENTS, VERSION
 from coder.runtime.clock import SystemClock
 from coder.runtime.janitor import Janitor
 from coder.where import data_dir, database_url
@@ -53,9 +53,7 @@ async def postgres(settings: Settings, dsn: str) -> list[Finding]:
         found.append(await schema(connection))
         listen = settings.listen_url.get_secret_value() if settings.listen_url else dsn
         found.append(await echo(listen))
-        oldest = await connection.fetchval(
-            "select extract(epoch from max(clock_timestamp() - xact_start))::int from pg_stat_activity where backend_xmin is not null"
-        )
+        oldest = await connection.fetchval(STATEMENTS["oldest_transaction"].sql)
         found.append(
             Finding(
                 "oldest transaction",
@@ -70,9 +68,9 @@ async def postgres(settings: Settings, dsn: str) -> list[Finding]:
 
 
 async def schema(connection: asyncpg.Connection) -> Finding:
-    if await connection.fetchval("select to_regclass('public.schema_version')") is None:
+    if not await connection.fetchval(STATEMENTS["has_schema"].sql):
         return Finding("schema", False, "not applied", "run `coder migrate`")
-    version = await connection.fetchval("select max(version) from schema_version")
+    version = await connection.fetchval(STATEMENTS["schema_version"].sql)
     return Finding(
         "schema", version == VERSION, f"version {version}, this coder has {VERSION}", "run `coder migrate` with the newest coder"
     )
@@ -92,7 +90,7 @@ async def echo(dsn: str) -> Finding:
         channel = f"coder_doctor_{uuid4().hex}"
         await connection.add_listener(channel, lambda *_: heard.set())
         sent = asyncio.get_running_loop().time()
-        await connection.execute("select pg_notify($1, '')", channel)
+        await connection.execute(STATEMENTS["ring"].sql, channel)
         await asyncio.wait_for(heard.wait(), ECHO_SECONDS)
         return Finding("LISTEN", True, f"round trip {(asyncio.get_running_loop().time() - sent) * 1000:.1f} ms")
     except TimeoutError:

@@ -12,6 +12,7 @@ CoderError
 │   └── Held                     somebody else is using the worktree at this moment
 ├── Unauthorized            401  no token, or one that is not known
 ├── Unavailable             503  something coder stands on cannot be reached
+│   └── Contended                somebody else holds the rows this needs, or it was called off
 ├── Fenced                       this node lost the task to another claim
 └── TurnError                    ends a turn as `failed`, with a reason code
     ├── NoProjectPath            no_project_path
@@ -71,6 +72,10 @@ class Unavailable(CoderError):
 
     code = "unavailable"
     status = 503
+
+
+class Contended(Unavailable):
+    """{message}"""
 
 
 class Conflict(CoderError):

@@ -120,6 +120,7 @@ def take(data_dir: Path, sleep: Callable[[float], None] = time.sleep) -> Slot:
             os.close(fd)
     if mine is None:
         raise Unavailable(f"All {SLOTS} node slots below {folder} are taken; stop a dispatcher of this data directory first.")
+    write(mine.fd, {"pid": os.getpid()})  # whoever comes next need not wait for us to die
     mine.crashed = crashed
     return mine
 

@@ -17,7 +17,9 @@ import asyncpg
 import structlog
 
 from coder.ports import Clock
+from coder.postgres.statements import load
 
+STATEMENTS = load("server.sql")
 CHANNELS = ("tasks_new", "tasks_cancel", "decisions_new", "frames")
 PROBE_SECONDS = 10.0
 ECHO_SECONDS = 5.0
@@ -57,7 +59,7 @@ class Listener:
             try:
                 await self._listen()
                 failures = 0
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
                 log.warning("the LISTEN connection broke; polling goes on until it is back", error=str(error) or type(error).__name__)
             await self._clock.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
             failures += 1
@@ -68,7 +70,7 @@ class Listener:
             self._dsn, timeout=10, command_timeout=ECHO_SECONDS, server_settings={"application_name": "coder-listen"}
         )
         try:
-            if await connection.fetchval("select pg_is_in_recovery()"):
+            if await connection.fetchval(STATEMENTS["is_standby"].sql):
                 raise asyncpg.InterfaceError("this server is a standby, which cannot notify")
             for channel in (*CHANNELS, self._probe):
                 await connection.add_listener(channel, self._heard)
@@ -78,7 +80,7 @@ class Listener:
                     ring()
             while not connection.is_closed():
                 self._echo.clear()
-                await connection.execute("select pg_notify($1, '')", self._probe)
+                await connection.execute(STATEMENTS["ring"].sql, self._probe)
                 await asyncio.wait_for(self._echo.wait(), ECHO_SECONDS)
                 await self._pause(connection)
         finally:

@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from coder.errors import CoderError, Conflict, DiskFull, InvalidInput, NotFound, Stale, Superseded, Unavailable
+from coder.errors import CoderError, Conflict, Contended, DiskFull, InvalidInput, NotFound, Stale, Superseded, Unavailable
 
 APPLICATION = "coder"
 ANSWER_SECONDS = 15.0
@@ -49,6 +49,8 @@ def in_our_words(sqlstate: str | None, message: str, detail: str | None = None) 
         return DiskFull(what="the database", where="PostgreSQL")
     if sqlstate.startswith(("08", "28", "3D", "53", "55000", "57P")):
         return Unavailable(f"The database cannot serve this right now ({message.rstrip('.')}); try again in a moment.")
+    if sqlstate in ("40001", "40P01", "55P03", "57014"):  # serialization, deadlock, lock timeout, cancelled
+        return Contended(f"The database gave this up for now, since others are at the same rows ({message.rstrip('.')}); try again.")
     if sqlstate == "42P01":
         return Unavailable(f"The database lacks coder's schema ({message.rstrip('.')}); run `coder migrate`.")
     if sqlstate == "23505":

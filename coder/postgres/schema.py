@@ -10,10 +10,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import psycopg
+from psycopg.raw_cursor import RawCursor
 
 from coder.errors import Unavailable
+from coder.postgres.statements import load
 from coder.postgres.sync import our_words
 
+STATEMENTS = load("server.sql")
 VERSION = 1
 LOWEST_SERVER = 150000
 LOCK = 0x636F646572  # "coder"
@@ -42,13 +45,15 @@ def migrate(dsn: str) -> tuple[int, int]:
     Raises:
         Unavailable: the server is too old, cannot be reached, or its schema is too new for this program.
     """
-    with our_words(), psycopg.connect(dsn, connect_timeout=10, application_name="coder-migrate") as connection:
+    with (
+        our_words(),
+        psycopg.connect(dsn, connect_timeout=10, application_name="coder-migrate", cursor_factory=RawCursor) as connection,
+    ):
         if connection.info.server_version < LOWEST_SERVER:
             found = connection.info.server_version // 10000
             raise Unavailable(f"The server runs PostgreSQL {found}; coder needs 15 or newer, so point CODER_DATABASE_URL at one.")
-        connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
-        known = connection.execute("select to_regclass('public.schema_version')").fetchone()
-        if known is None or known[0] is None:
+        connection.execute(STATEMENTS["lock_schema"].sql, (LOCK,))
+        if connection.execute(STATEMENTS["has_schema"].sql).fetchone() == (False,):
             connection.execute(schema_text().encode())
             return 0, VERSION
         before, compatible = version_of(connection)
@@ -61,7 +66,7 @@ def migrate(dsn: str) -> tuple[int, int]:
 
 def version_of(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[int, int]:
     """The schema's version and the oldest program version it still serves."""
-    row = connection.execute("select version, min_compatible from schema_version order by version desc limit 1").fetchone()
+    row = connection.execute(STATEMENTS["schema_version"].sql).fetchone()
     if row is None:
         raise Unavailable(
             "The database has a table schema_version without a row; it is not coder's: point CODER_DATABASE_URL at another database."

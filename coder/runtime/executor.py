@@ -116,7 +116,11 @@ class Executor:
             raise
         except Unavailable:
             return (
-                End(Outcome.INTERRUPTED, Reason.LEASE_LOST, "The database went away.")
+                End(
+                    Outcome.INTERRUPTED,
+                    Reason.LEASE_LOST,
+                    "The database could not be reached while this task ran; resume, retry or dismiss it.",
+                )
                 if course.seen
                 else End(Outcome.REQUEUED, Reason.SHUTDOWN)
             )

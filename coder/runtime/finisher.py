@@ -1,7 +1,8 @@
 """Groups writes of turns: whoever comes while one group commits shares the next.
 
 Alone, an ending goes at once; under load one commit carries many. When a group fails, each of its members
-is tried alone, so that one bad row harms nobody. While the database is away, endings wait for it.
+is tried alone, so that one bad row harms nobody, and one that somebody holds is tried again behind the
+others. While the database is away, endings wait for it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from coder.change import Worktree
-from coder.errors import Fenced, Unavailable
+from coder.errors import Contended, Fenced, Unavailable
 from coder.ports import Clock, TaskStore
 from coder.task import Ending, Left, Task, Verdict
 
@@ -78,6 +79,12 @@ class Group(Generic[I, R]):
         while True:
             try:
                 results = await self._write([item for item, _ in group])
+            except Contended as error:
+                if len(group) == 1:
+                    await self._later(group[0], error)
+                for entry in group if len(group) > 1 else ():
+                    await self._commit([entry])
+                return
             except Unavailable as error:
                 log.warning("the database is away; endings wait", waiting=len(group), error=error.message)
                 await self._clock.sleep(AWAY_SECONDS)
@@ -94,6 +101,13 @@ class Group(Generic[I, R]):
                 if not future.done():
                     future.set_result(result)
             return
+
+    async def _later(self, entry: tuple[I, asyncio.Future[R]], error: Contended) -> None:
+        """Somebody holds what this one needs, perhaps for long: all that come meanwhile go before it."""
+        log.info("a write waits for rows that somebody holds", why=error.message)
+        if self._queue.empty():
+            await self._clock.sleep(LEFT_MOST_SECONDS)
+        self._queue.put_nowait(entry)
 
 
 class Finisher:

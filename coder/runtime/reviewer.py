@@ -21,6 +21,7 @@ REFUSALS = {"superseded": "Change {id} was superseded before it could be approve
 NAMED_FILES = 10
 TRIES = 30
 TRY_SECONDS = 2.0
+UNFORESEEN = "an approval failed in a way nobody foresaw"
 
 log = structlog.get_logger(__name__)
 
@@ -61,70 +62,79 @@ class Reviewer:
             except Unavailable as error:
                 log.warning("decisions wait for the database", why=error.message)
             except Exception:
-                log.exception("the reviewer met an error it does not know; the decision is tried again by the next node")
+                log.exception("the reviewer met an error it does not know; the decision is tried again with the next poll")
             await self._bell.wait(self._poll)
 
     async def _carry_out(self, claim: Claim) -> None:
-        """One decision to its end; every way out settles it."""
+        """One decision to its end. What the database refuses passes: the decision stays this node's and is claimed again."""
         try:
-            if claim.plan is not None:
-                await self._recover(claim, claim.plan)
-                return
-            plan = await self._worktrees.plan(claim.approval)
-            verdict = await self._store.begin_applying(claim, plan)
-            if verdict != "applying":
-                await self._worktrees.forget(plan)
-                await self._refuse(claim, verdict)
-                return
-            await self._finish(claim, plan)
-        except Unavailable:
-            raise
+            plan = claim.plan or await self._worktrees.plan(claim.approval)
+            found, others = await self._worktrees.examine(plan) if claim.plan else (Found.OLD, ())
         except MergeConflict as conflict:
-            facts = {"files": conflict.facts["files"]}
             await self._store.settle_decision(
                 claim,
                 outcome=conflict.code,
                 error=conflict.message,
-                facts=facts,
+                facts={"files": conflict.facts["files"]},
                 state=ChangeState.CONFLICTED,
                 conflicts=tuple(conflict.facts["conflicts"]),
             )
         except CoderError as error:
             await self._settle_refused(claim, error)
         except Exception as error:
-            log.exception("an approval failed in a way nobody foresaw", decision=str(claim.decision_id))
-            sentence = f"The approval failed inside coder ({type(error).__name__}: {error}); see the service's log, then approve again."
-            await self._settle_refused(claim, InternalError(sentence))
+            log.exception(UNFORESEEN, decision=str(claim.decision_id))
+            await self._settle_refused(claim, unforeseen(error))
+        else:
+            if claim.plan is not None:
+                await self._recover(claim, plan, found, others)
+                return
+            verdict = await self._store.begin_applying(claim, plan)
+            if verdict == "applying":
+                await self._finish(claim, plan)
+                return
+            await self._worktrees.forget(plan)
+            await self._refuse(claim, verdict)
 
     async def _finish(self, claim: Claim, plan: Plan) -> None:
         """Touch the target as planned. What stops half-way is settled by comparing, like after a crash."""
         for left in reversed(range(TRIES)):
-            try:
-                await self._worktrees.carry_out(plan)
-            except CoderError as error:
-                found, others = await self._worktrees.examine(plan)
-                if found is Found.OLD:
-                    await self._worktrees.forget(plan)
-                    await self._settle_refused(claim, error, begun=True)
-                    return
-                if found is Found.OTHER or not left:
-                    await self._half_done(claim, error, others)
-                    return
-                if found is Found.MIXED:
-                    # A part is written (a full disk, say): only forward is whole again.
-                    log.warning("an approval is half-way; trying again", decision=str(claim.decision_id), why=error.message)
-                    await self._clock.sleep(TRY_SECONDS)
-                    continue
-            break
+            error = await self._touch(claim, plan)
+            if error is None:
+                break
+            found, others = await self._worktrees.examine(plan)
+            if found is Found.NEW:
+                break
+            if found is Found.OLD:
+                await self._worktrees.forget(plan)
+                await self._settle_refused(claim, error, begun=True)
+                return
+            if found is Found.OTHER or not left:
+                await self._half_done(claim, plan, error, others)
+                return
+            # A part is written (a full disk, say): only forward is whole again.
+            log.warning("an approval is half-way; trying again", decision=str(claim.decision_id), why=error.message)
+            await self._clock.sleep(TRY_SECONDS)
         await self._approved(claim, plan)
 
-    async def _half_done(self, claim: Claim, error: CoderError, others: tuple[bytes, ...]) -> None:
+    async def _touch(self, claim: Claim, plan: Plan) -> CoderError | None:
+        """Do what the plan says; answers what stopped it."""
+        try:
+            await self._worktrees.carry_out(plan)
+        except CoderError as error:
+            return error
+        except Exception as error:
+            log.exception(UNFORESEEN, decision=str(claim.decision_id))
+            return unforeseen(error)
+        return None
+
+    async def _half_done(self, claim: Claim, plan: Plan, error: CoderError, others: tuple[bytes, ...]) -> None:
         files = [display_path(path) for path in others]
         sentence = (
             f"The approval stopped half-way, with some files of the change in the checkout already ({error.message}); "
             "approve again or reject."
         )
         await self._store.settle_decision(claim, outcome=error.code, error=sentence, facts={"files": files}, state=ChangeState.CONFLICTED)
+        await self._worktrees.forget(plan)
 
     async def _approved(self, claim: Claim, plan: Plan) -> None:
         facts = {"target": plan.target, "branch": plan.branch, "commit": plan.new_commit, "files": len(claim.approval.paths)}
@@ -132,10 +142,9 @@ class Reviewer:
         await self._worktrees.forget(plan)
         log.info("change approved", change=str(claim.change_id), target=plan.target, commit=plan.new_commit)
 
-    async def _recover(self, claim: Claim, plan: Plan) -> None:
-        """A node died while it applied this plan: look how far it came."""
-        found, others = await self._worktrees.examine(plan)
-        log.warning("going on with an approval that a dead node had begun", decision=str(claim.decision_id), found=found)
+    async def _recover(self, claim: Claim, plan: Plan, found: Found, others: tuple[bytes, ...]) -> None:
+        """A node died, or its database went away, while it applied this plan: go on from how far it came."""
+        log.warning("going on with an approval that was begun before", decision=str(claim.decision_id), found=found)
         if found is Found.NEW:
             await self._approved(claim, plan)
         elif found is Found.OTHER:
@@ -147,6 +156,7 @@ class Reviewer:
             await self._store.settle_decision(
                 claim, outcome="conflict", error=sentence, facts={"files": files}, state=ChangeState.CONFLICTED
             )
+            await self._worktrees.forget(plan)
         else:
             # Nothing or a part was done; the plan is still exactly what was approved.
             await self._finish(claim, plan)
@@ -170,3 +180,7 @@ class Reviewer:
         await self._store.settle_decision(
             claim, outcome=error.code, error=error.message, facts=facts, state=None if stays else ChangeState.PENDING
         )
+
+
+def unforeseen(error: Exception) -> InternalError:
+    return InternalError(f"The approval failed inside coder ({type(error).__name__}: {error}); see the service's log, then approve again.")

@@ -34,7 +34,7 @@ from coder.host.identity import host_id, host_name
 from coder.host.logbook import FileLogbook
 from coder.host.slot import take
 from coder.ports import AgentFacts, Backend, Claimed, LiveTurn, Turn, Wakeups
-from coder.postgres import listener
+from coder.postgres import listener, pool
 from coder.postgres.changes import PostgresChanges
 from coder.postgres.listener import Listener, Silence
 from coder.postgres.pool import open_pool
@@ -68,6 +68,7 @@ class Given:
     poll: float = 0.5
     drain: float = 10.0
     slots: int = 8
+    answer: float = 15.0
     probe: float = 10.0
     echo: float = 5.0
     kill: str = ""
@@ -214,7 +215,7 @@ async def main() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     given = Given(**json.loads(sys.argv[1]))
-    listener.PROBE_SECONDS, listener.ECHO_SECONDS = given.probe, given.echo
+    listener.PROBE_SECONDS, listener.ECHO_SECONDS, pool.ANSWER_SECONDS = given.probe, given.echo, given.answer
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(0, die)

@@ -12,7 +12,7 @@ import servers
 from queuebench import Bench, ending, make_change
 
 from coder.postgres.embedded import EmbeddedServer
-from coder.postgres.schema import migrate
+from coder.postgres.schema import VERSION, migrate
 from coder.postgres.statements import load
 
 INSTALLED = servers.servers()
@@ -27,7 +27,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         server = EmbeddedServer(Path(directory), durable=False)
         server.start()
         try:
-            assert migrate(server.dsn) == (0, 1)
+            assert migrate(server.dsn) == (0, VERSION)
             with Bench(server.dsn) as bench:
                 assert bench.sql.info.server_version // 10000 == request.param
                 yield bench

@@ -16,9 +16,11 @@ from coder.postgres import schema
 from coder.postgres.schema import migrate
 
 CATALOGUE = """
-select 'column', table_schema || '.' || table_name || '.' || column_name, concat_ws(' ', data_type, is_nullable, column_default, is_identity)
+select 'column', table_schema || '.' || table_name || '.' || column_name,
+    concat_ws(' ', data_type, is_nullable, column_default, is_identity)
     from information_schema.columns where table_schema in ('public', 'coder')
-union all select 'constraint', conrelid::regclass || ' ' || conname, pg_get_constraintdef(oid) from pg_constraint where connamespace = 'public'::regnamespace
+union all select 'constraint', conrelid::regclass || ' ' || conname, pg_get_constraintdef(oid) from pg_constraint
+    where connamespace = 'public'::regnamespace
 union all select 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index join pg_class c on c.oid = indrelid
     where c.relnamespace = 'public'::regnamespace
 union all select 'trigger', tgname, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal
@@ -127,7 +129,7 @@ def test_an_old_server_and_no_server_are_told_apart(empty: str, monkeypatch: pyt
     with pytest.raises(Unavailable, match="cannot be reached"):
         migrate("postgresql://nobody@127.0.0.1:1/none")
     monkeypatch.setattr(schema, "LOWEST_SERVER", 990000)
-    with pytest.raises(Unavailable, match="The server runs PostgreSQL [0-9]+; coder needs 15 or newer"):
+    with pytest.raises(Unavailable, match=r"The server runs PostgreSQL \d+; coder needs 15 or newer"):
         migrate(empty)
     assert catalogue_is_empty(empty)
 

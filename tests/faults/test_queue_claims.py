@@ -1,0 +1,146 @@
+"""F7, F8, F10 and the claim itself: lost bells, a crowd at one session, a producer that does not commit, a node that is over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from oracles import o2_no_overlap, o3_order_kept, o4_recovered, survived
+from stage import Stage, boottime, until
+
+from coder.postgres.pool import open_pool
+from coder.postgres.tasks import PostgresTasks
+from coder.task import Ending, Outcome, Task
+
+POLL = 0.5
+CLAIMERS = 50
+
+
+async def test_without_notifications_the_poll_finds_everything(stage: Stage) -> None:
+    await stage.furnish(projects=2, sessions=6)
+    await asyncio.gather(*(stage.node(listen=None, lease=15, beat=5, poll=POLL, slots=3) for _ in range(2)))
+    first = await stage.add(0, "5")
+    await until(lambda: stage.said("start", first), POLL + 2, "the poll finds a task")
+    ids = [first, *[await stage.add(session, "5") for _ in range(4) for session in range(6)]]
+    await stage.all_rest(20)
+    await survived(stage, ids)
+
+
+async def test_fifty_claimers_at_one_session(stage: Stage) -> None:
+    """However many ask at once, a session's next task goes to one of them, in order."""
+    await stage.furnish(projects=1, sessions=1)
+    ids = await stage.copy([(0, "work")] * 30)
+    host = uuid4()
+    pool = await open_pool(stage.dsn, size=CLAIMERS, least=CLAIMERS)
+    store = PostgresTasks(pool, pool)
+    await store.register_host(host, "crowd")
+    witness = os.open(stage.folder / "witness", os.O_WRONLY | os.O_APPEND)
+    left = set(ids)
+
+    def say(what: str, task: Task) -> None:
+        os.write(witness, f"{what} {task.id} {task.session_id} {task.epoch} 0 {boottime()}\n".encode())
+
+    async def claimer() -> int:
+        node, won = uuid4(), 0
+        await store.register(node, host, 60)
+        while left:
+            for claimed in await store.claim(node, host, 3):
+                say("start", claimed.task)
+                assert await store.mark_seen([claimed.task]) == {claimed.task.id}
+                say("end", claimed.task)
+                await store.finish([Ending(claimed.task, Outcome.COMPLETED)], [])
+                left.discard(claimed.task.id)
+                won += 1
+        return won
+
+    won = await asyncio.wait_for(asyncio.gather(*(claimer() for _ in range(CLAIMERS))), 30)
+    os.close(witness)
+    await pool.close()
+    assert sum(won) == 30
+    assert sum(count > 0 for count in won) > 1, "more than one took part"
+    await survived(stage, ids)
+
+
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+async def test_a_producer_that_stays_open(stage: Stage, ends: str) -> None:
+    """It holds its session's row while that session's turn ends: the ending is stored, other sessions go on, nothing is lost."""
+    await stage.furnish(projects=1, sessions=6)
+    await stage.node(lease=3, beat=1, poll=POLL)
+    running = await stage.add(0, "gate")
+    waiting = [await stage.add(0, "5") for _ in range(2)]
+    await stage.seen(running)
+    producer = await asyncpg.connect(stage.dsn)
+    try:
+        transaction = producer.transaction()
+        await transaction.start()
+        insert = "insert into tasks (session_id, project_id, input) values ($1, $2, '5') returning id"
+        late = await producer.fetchval(insert, *stage.sessions[0])
+        opened = time.monotonic()
+        stage.open_gate()
+        await until(lambda: stage.value("select state = 'completed' from tasks where id = $1", running), 3, "its ending is stored")
+        others = []
+        while time.monotonic() < opened + 4:  # longer than the lease of the node
+            others += [await stage.add(session, "5") for session in range(1, 6)]
+            await until(lambda: all(stage.said("end", task) for task in others), 5, "other sessions go on")
+        assert not any(stage.said("start", task) for task in waiting), "what waits behind the producer waits"
+        if ends == "commit":
+            await transaction.commit()
+            waiting.append(late)
+        else:
+            await transaction.rollback()
+        await until(lambda: all(stage.said("start", task) for task in waiting), 3, "what waited goes on at once")
+        await stage.all_rest(10)
+        await survived(stage, [running, *waiting, *others])
+        assert await stage.value("select count(*) from tasks where attempts <> 1") == 0
+    finally:
+        await producer.close()
+
+
+@pytest.mark.parametrize("reaped", [False, True], ids=["its lease is over", "it was reaped"])
+async def test_a_node_that_is_over_takes_nothing(stage: Stage, reaped: bool) -> None:
+    """A task claimed under a dead id would run without an owner, and cost an attempt."""
+    await stage.furnish(projects=1, sessions=1)
+    task, host, node = await stage.add(0, "5"), uuid4(), uuid4()
+    pool = await open_pool(stage.dsn, size=2)
+    store = PostgresTasks(pool, pool)
+    await store.register_host(host, "late")
+    await store.register(node, host, -1)
+    if reaped:
+        assert await store.reap() == 0
+    assert await store.claim(node, host, 5) == []
+    await o4_recovered(stage, 0)
+    await store.register(alive := uuid4(), host, 60)
+    (claimed,) = await store.claim(alive, host, 5)
+    assert (claimed.task.id, claimed.task.attempt) == (task, 1)
+    await pool.close()
+
+
+async def test_the_order_of_one_session_survives_many_producers(stage: Stage) -> None:
+    """Each producer sends its next task after the one before was acknowledged; across them the acknowledgements order too."""
+    await stage.furnish(projects=1, sessions=3)
+    await asyncio.gather(*(stage.node(lease=15, beat=5, poll=POLL, slots=2) for _ in range(2)))
+    sent: list[tuple[int, float, float]] = []
+
+    async def producer() -> None:
+        connection = await asyncpg.connect(stage.dsn)
+        insert = "insert into tasks (session_id, project_id, input) values ($1, $2, '1') returning id"
+        for _ in range(15):
+            begun = boottime()
+            task = await connection.fetchval(insert, *stage.rng.choice(stage.sessions))
+            sent.append((task, begun, boottime()))
+        await connection.close()
+
+    await asyncio.gather(*(producer() for _ in range(4)))
+    await stage.all_rest(20)
+    await survived(stage, [task for task, _, _ in sent])
+    o2_no_overlap(stage.witness())
+    await o3_order_kept(stage)
+    starts = {said.task: (said.at, said.session) for said in stage.witness() if said.what == "start"}
+    for one, _, acknowledged in sent:
+        for other, begun, _ in sent:
+            if acknowledged < begun and starts[one][1] == starts[other][1]:
+                assert starts[one][0] < starts[other][0], f"{one} was acknowledged before {other} was sent"
