@@ -1,0 +1,92 @@
+"""Draws docs/lifecycle.md from the tables in code: `python -m tests.structure.lifecycle > docs/lifecycle.md`."""
+
+from __future__ import annotations
+
+from coder.change import OPEN_CHANGE, ChangeState
+from coder.task import ENDED, TRANSITIONS, Reason, TaskState
+
+CHANGE = (
+    ("[*]", "pending", "a turn ends with a diff"),
+    ("pending", "applying", "an approval is carried out"),
+    ("conflicted", "applying", "approved again"),
+    ("applying", "approved", "the target holds it"),
+    ("applying", "pending", "refused, nothing was touched"),
+    ("applying", "conflicted", "the target was changed meanwhile"),
+    ("pending", "conflicted", "the merge has conflicts"),
+    ("pending", "rejected", "rejected"),
+    ("conflicted", "rejected", "rejected"),
+    ("pending", "superseded", "the next turn ends"),
+    ("conflicted", "superseded", "the next turn ends"),
+)
+DECISION = (
+    ("[*]", "queued", "approve"),
+    ("[*]", "done", "reject"),
+    ("queued", "running", "a node of the project's host takes it"),
+    ("running", "running", "its node died, another goes on"),
+    ("running", "done", "approved"),
+    ("running", "failed", "stale, superseded, conflict, checkout_dirty, wrong_branch"),
+)
+QUEUE = (
+    ("[*]", "ready", "a task is inserted"),
+    ("[*]", "scheduled", "a task with a later run_at is inserted"),
+    ("idle", "ready", "a task is inserted"),
+    ("idle", "scheduled", "a task with a later run_at is inserted"),
+    ("scheduled", "ready", "the time has come"),
+    ("ready", "running", "claimed"),
+    ("ready", "idle", "what waited was cancelled"),
+    ("running", "ready", "the turn ended, more waits"),
+    ("running", "scheduled", "the turn ended, more waits for its time"),
+    ("running", "idle", "the turn ended, nothing waits"),
+    ("running", "held", "the task was interrupted, or failed in a session that holds on failure"),
+    ("held", "ready", "resume, retry, or dismiss with more waiting"),
+    ("held", "idle", "dismiss, or the session is closed"),
+)
+
+
+def diagram(rows: tuple[tuple[str, str, str], ...], ends: frozenset[str] = frozenset()) -> str:
+    lines = [f"    {start} --> {end}: {why}" for start, end, why in rows]
+    lines += [f"    {end} --> [*]" for end in sorted(ends)]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
+
+
+def draw() -> str:
+    """The whole page."""
+    tasks = tuple((str(state), str(end), str(outcome)) for (state, outcome), end in TRANSITIONS.items())
+    tasks = (("[*]", str(TaskState.PENDING), "inserted"), *tasks)
+    decided = frozenset(str(state) for state in ChangeState if state not in OPEN_CHANGE)
+    return "\n".join(
+        [
+            "# Lifecycles",
+            "",
+            "Drawn from the tables in code by `python -m tests.structure.lifecycle`; a test compares this page, the code and `schema.sql`.",
+            "",
+            "## A task",
+            "",
+            diagram(tasks, frozenset(str(state) for state in ENDED)),
+            "",
+            "Attempts are counted at the claim. Until its first event is *seen* (`first_event_at`) a task whose node dies is requeued while",
+            "attempts are left; after it, it is interrupted and holds its session until somebody resumes, retries or dismisses it. Resume and",
+            "retry insert a new task at the head of the session (`retry_of`); the old one stays as it is.",
+            "",
+            f"Reasons of an ending: {', '.join(f'`{reason}`' for reason in Reason)}.",
+            "",
+            "## A session in the queue (`session_queue.state`)",
+            "",
+            diagram(QUEUE),
+            "",
+            "## A change",
+            "",
+            diagram(CHANGE, decided),
+            "",
+            f"Open, at most one per session: {', '.join(f'`{state}`' for state in ChangeState if state in OPEN_CHANGE)}.",
+            "",
+            "## A decision",
+            "",
+            diagram(DECISION, frozenset({"done", "failed"})),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    print(draw(), end="")

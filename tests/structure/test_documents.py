@@ -1,0 +1,80 @@
+"""What is written twice says the same: settings and .env.example, enums and CHECKs, tables and docs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from coder.change import OPEN_CHANGE, ChangeState
+from coder.config import Settings
+from coder.postgres.tasks import MESSAGE_STATES
+from coder.task import ENDED, TRANSITIONS, ExecutionPath, Outcome, Reason, TaskState
+from tests.structure.lifecycle import CHANGE, DECISION, QUEUE, draw
+
+TOP = Path(__file__).parents[2]
+SCHEMA = (TOP / "schema.sql").read_text()
+
+
+def check(table: str, column: str) -> set[str]:
+    """The values that a CHECK (column in (…)) of a table lists."""
+    body = re.search(rf"create table {table} \((.*?)\n\)", SCHEMA, re.S)
+    assert body, table
+    listed = re.search(rf"\n    {column} .*?check \({column} in \((.*?)\)\)", body[1], re.S)
+    assert listed, f"{table}.{column}"
+    return set(re.findall(r"'(\w+)'", listed[1]))
+
+
+def test_states_are_the_same_in_code_and_database() -> None:
+    assert check("tasks", "state") == set(TaskState)
+    assert check("tasks", "reason") == set(Reason)
+    assert check("tasks", "execution_path") == set(ExecutionPath)
+    assert check("pending_changes", "state") == set(ChangeState)
+    assert check("messages", "state") == {"streaming", *MESSAGE_STATES.values()}
+    assert check("decisions", "state") == {end for _, end, _ in DECISION}
+    assert check("session_queue", "state") == {end for _, end, _ in QUEUE}
+    assert {end for _, end, _ in CHANGE} == set(ChangeState)
+
+
+def test_the_one_open_change_is_the_same_in_code_and_database() -> None:
+    index = re.search(r"create unique index pending_changes_one_open .*? where state in \((.*?)\);", SCHEMA)
+    assert index
+    assert set(re.findall(r"'(\w+)'", index[1])) == OPEN_CHANGE
+
+
+def test_every_transition_starts_and_ends_in_a_state() -> None:
+    assert {outcome for _, outcome in TRANSITIONS} == set(Outcome)
+    assert all(state not in (TaskState.COMPLETED, TaskState.CANCELLED) for state, _ in TRANSITIONS), "these two are final"
+    reached = {TaskState.PENDING, *TRANSITIONS.values()}
+    assert reached == set(TaskState)
+    assert TaskState.PENDING not in ENDED
+    assert TaskState.RUNNING not in ENDED
+
+
+def test_the_lifecycles_are_drawn_from_the_tables() -> None:
+    assert (TOP / "docs/lifecycle.md").read_text() == draw(), "run python -m tests.structure.lifecycle > docs/lifecycle.md"
+
+
+def test_the_example_names_every_setting_with_its_default() -> None:
+    lines = (TOP / ".env.example").read_text().splitlines()
+    shown: dict[str, tuple[str, str]] = {}
+    for before, line in zip(lines, lines[1:], strict=False):
+        if match := re.fullmatch(r"CODER_(\w+)=(.*)", line):
+            assert before.startswith("# "), f"{line} is not explained"
+            shown[match[1].lower()] = (match[2], before.removeprefix("# "))
+    assert list(shown) == list(Settings.model_fields)
+    for field, described in Settings.model_fields.items():
+        value, sentence = shown[field]
+        default = described.default
+        assert value == ("" if default is None else f"{default:g}" if isinstance(default, float) else str(default)), field
+        assert sentence.split(" ")[:3] == (described.description or "").split(" ")[:3], field
+
+
+def test_the_sql_contract_names_what_people_may_use() -> None:
+    page = (TOP / "docs/sql.md").read_text()
+    for function in ("enqueue", "cancel", "retry", "resume", "dismiss", "approve", "reject", "close_session", "reopen_session"):
+        assert f"create function coder.{function}(" in SCHEMA
+        assert f"coder.{function}(" in page
+    for code in set(re.findall(r"'(CD\d{3})'", SCHEMA)):
+        assert code in page
+    for channel in ("tasks_new", "tasks_cancel", "decisions_new", "frames"):
+        assert channel in page
