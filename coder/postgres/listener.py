@@ -81,7 +81,9 @@ class Listener:
             while not connection.is_closed():
                 self._echo.clear()
                 await connection.execute(STATEMENTS["ring"].sql, self._probe)
-                await asyncio.wait_for(self._echo.wait(), ECHO_SECONDS)
+                # Not wait_for: before Python 3.12 that swallows a cancellation which comes together with the echo.
+                async with asyncio.timeout(ECHO_SECONDS):
+                    await self._echo.wait()
                 await self._pause(connection)
         finally:
             connection.terminate()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from coder import __version__
 from coder.change import Snapshot, Worktree, display_path
@@ -44,6 +45,12 @@ def project_from(row: dict[str, Any]) -> Project:
         setup_command=row["setup_command"],
         setup_timeout=interval(row["setup_timeout"]),
     )
+
+
+@lru_cache(256)
+def project_of(text: str) -> Project:
+    """The project of a claim; every task of a project comes with the same text."""
+    return project_from(orjson.loads(text))
 
 
 def worktree_from(row: dict[str, Any]) -> Worktree:
@@ -113,7 +120,7 @@ def ending_json(ending: Ending, diff: int | None) -> dict[str, Any]:
         "agent_used": ending.agent_used,
         "text": ending.text,
         "reasoning": ending.reasoning,
-        "tool_calls": json.loads(ending.tool_calls),
+        "tool_calls": orjson.Fragment(ending.tool_calls),
         "message_state": MESSAGE_STATES[ending.state],
         "remark_ids": [str(remark.decision_id) for remark in task.remarks],
         "model_history": ending.model_history,
@@ -124,7 +131,7 @@ def ending_json(ending: Ending, diff: int | None) -> dict[str, Any]:
 
 
 def claimed_from(row: asyncpg.Record) -> Claimed:
-    worktree = json.loads(row["worktree"]) if row["worktree"] else None
+    worktree = orjson.loads(row["worktree"]) if row["worktree"] else None
     task = Task(
         id=row["id"],
         epoch=row["epoch"],
@@ -133,7 +140,7 @@ def claimed_from(row: asyncpg.Record) -> Claimed:
         session_id=row["session_id"],
         chat_id=row["chat_id"],
         message_id=row["message_id"],
-        project=project_from(json.loads(row["project"])),
+        project=project_of(row["project"]),
         input=row["input"],
         agent=row["agent"],
         model=row["model"],
@@ -142,7 +149,7 @@ def claimed_from(row: asyncpg.Record) -> Claimed:
         timeout=row["timeout"],
         cwd=row["cwd"],
         remarks=tuple(
-            Remark(UUID(remark["id"]), remark["task"], remark["reason"], remark["work"]) for remark in json.loads(row["remarks"])
+            Remark(UUID(remark["id"]), remark["task"], remark["reason"], remark["work"]) for remark in orjson.loads(row["remarks"])
         ),
         model_history=row["model_history"],
     )
@@ -194,11 +201,11 @@ class PostgresTasks:
             }
             for task, worktree in worktrees
         ]
-        return {row["id"] for row in await self._fetch("record_worktrees", host=host, rows=json.dumps(rows))}
+        return {row["id"] for row in await self._fetch("record_worktrees", host=host, rows=orjson.dumps(rows).decode())}
 
     async def worktree_of(self, session_id: UUID) -> Worktree | None:
         row = await self._value("worktree_of", session_id=session_id)
-        return worktree_from(json.loads(row)) if row else None
+        return worktree_from(orjson.loads(row)) if row else None
 
     async def finish(self, endings: list[Ending], left: list[Left]) -> Stored:
         diffs: list[bytes] = []
@@ -211,7 +218,7 @@ class PostgresTasks:
             rows.append(ending_json(ending, place))
         answer = await self._fetch(
             "finish",
-            endings=json.dumps(rows),
+            endings=orjson.dumps(rows).decode(),
             diffs=diffs,
             left_sessions=[each.session_id for each in left],
             left_epochs=[each.epoch for each in left],
@@ -257,4 +264,4 @@ class PostgresTasks:
             }
             for each in facts
         ]
-        await self._fetch("record_agents", host=host, agents=json.dumps(rows))
+        await self._fetch("record_agents", host=host, agents=orjson.dumps(rows).decode())

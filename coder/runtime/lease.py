@@ -54,6 +54,7 @@ class Lease:
         self._remember = remember
         self._tasks: list[asyncio.Task[None]] = []
         self._deadline = 0.0
+        self._held = asyncio.Event()
         self.node: UUID | None = None
 
     async def start(self) -> None:
@@ -84,8 +85,11 @@ class Lease:
         self._remember(node)
         sent = self._clock.monotonic()
         await self._store.register(node, self._host, self._seconds)
+        if self._clock.monotonic() >= sent + self._seconds - self._margin:
+            raise Unavailable("The database answered so late that the lease was as good as over.")
         self._renewed(sent)
         self.node = node
+        self._held.set()
 
     def _renewed(self, sent: float) -> None:
         self._deadline = sent + self._seconds - self._margin
@@ -101,8 +105,8 @@ class Lease:
     async def _watch(self) -> None:
         """End the turns when the deadline passes, whatever the beat at hand still waits for."""
         while True:
-            left = self._margin if self.node is None else self._deadline - self._clock.monotonic()
-            await self._clock.sleep(max(0.0, left))
+            await self._held.wait()
+            await self._clock.sleep(max(0.0, self._deadline - self._clock.monotonic()))
             self._check()
 
     def _check(self) -> None:
@@ -118,22 +122,24 @@ class Lease:
             if node is None:
                 await self._register()
                 log.info("registered anew after the lease was lost", node=str(self.node))
-            elif not await self._store.beat(node, self._seconds):
-                if node == self.node:
-                    self._lose("this node was reaped")
-                return False
-            elif node == self.node:
+                return True
+            alive = await self._store.beat(node, self._seconds)
+            self._check()  # the answer may be too late
+            if node == self.node and not alive:
+                self._lose("this node was reaped")
+            if node == self.node:
                 self._renewed(sent)
+            return node == self.node
         except Unavailable as error:
             log.warning("the lease cannot be renewed while the database is away", why=error.message)
             return False
         except Exception:
             log.exception("the lease met an error it does not know; it tries again")
             return False
-        return True
 
     def _lose(self, why: str) -> None:
         log.error("the lease was lost; ending every turn of this node", node=str(self.node), why=why)
         self.node = None
+        self._held.clear()
         self._guards.kill_all_now()
         self._lost()

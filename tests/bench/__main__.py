@@ -1,12 +1,47 @@
-"""Run measurements and print the table: `python -m tests.bench [NAME…] [--json] [--quick]`."""
+"""Run measurements and print the table: `python -m tests.bench [NAME…] [--quick] [--json]`."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-from tests.bench import bed, cycles
-from tests.bench.figure import table, load
-import sys
+import json
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from tests.bench import bed, cycles, places, turns
+from tests.bench.figure import Figure, load, table
+
+FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
+    "latency": turns.latency,
+    "claim-finish": cycles.claim_finish,
+    "null-turns": turns.null_turns,
+    "git-turns": turns.git_turns,
+    "depth": cycles.depth,
+    "snapshots": places.snapshots,
+    "service": places.service,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bin/bench", description="Measure, against a floor in the same run; nothing is asserted.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(FIGURES)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    given = parser.parse_args()
+    if unknown := set(given.names) - set(FIGURES):
+        parser.error(f"there is no measurement {', '.join(sorted(unknown))}; choose from {', '.join(FIGURES)}")
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    busy = load()
+    figures: list[Figure] = []
+    for name in given.names or FIGURES:
+        with bed.server(given.quick) as place:
+            figures += asyncio.run(FIGURES[name](place))  # type: ignore[arg-type]
+    if given.json:
+        print(json.dumps({"machine": busy, "figures": [figure.json() for figure in figures]}, indent=2))
+    else:
+        print(f"{busy}\n{table(figures)}")
+
+
 if __name__ == "__main__":
-    with bed.server("--quick" in sys.argv) as b:
-        print(load())
-        print(table(asyncio.run(cycles.claim_finish(b))))
+    main()

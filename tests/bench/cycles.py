@@ -7,7 +7,7 @@ from time import perf_counter
 
 from coder.task import Ending, ExecutionPath, Left, Outcome
 from tests.bench.bed import Bed, Queue
-from tests.bench.figure import Figure, Rounds, alternate
+from tests.bench.figure import Figure, alternate
 from tests.bench.floors import raw_claims
 
 CONNECTIONS = 2
@@ -53,7 +53,7 @@ async def claim_finish(bed: Bed) -> list[Figure]:
         sessions = tasks // 5
 
         async def program() -> float:
-            await queue.connection.execute("truncate sessions, tasks cascade")
+            await queue.connection.execute("truncate sessions, tasks, messages cascade")
             await queue.fill(sessions, 5)
             await queue.settle()
             return await cycles(queue, tasks)
@@ -64,8 +64,30 @@ async def claim_finish(bed: Bed) -> list[Figure]:
 
 
 async def depth(bed: Bed) -> list[Figure]:
-    """The same with more and more waiting tasks: each depth in its own database, chunks in turn, topped up in between."""
-    return []
+    """The same with ever more waiting tasks, each depth in a database of its own, in turns with the shallow one."""
+    deepest, chunk = (100_000, 1000) if bed.quick else (1_000_000, 3000)
+    async with bed.database() as shallow, bed.database() as deep, bed.database() as long:
+        await deep.fill(deepest // 10, 10)
+        await deep.settle()
+        await long.fill(1)
+        await long.more(100_000)
+        await long.fill(1000)
+        await long.settle()
 
+        async def on(queue: Queue) -> float:
+            await queue.fill(chunk)
+            await queue.settle()
+            return 1e6 / await cycles(queue, chunk)
 
-__all__ = ["Rounds", "claim_finish", "cycles", "depth"]
+        async def floor() -> float:
+            await shallow.connection.execute("truncate sessions, tasks, messages cascade")
+            return await on(shallow)
+
+        rounds = 3 if bed.quick else 5
+        many = await alternate(floor, lambda: on(deep), rounds)
+        one = await alternate(floor, lambda: on(long), rounds)
+    against = f"the same with {chunk:,} waiting"
+    return [
+        many.figure(f"a cycle with {deepest:,} waiting", "us", against, "<=", 1.4, 1.2),
+        one.figure("a cycle with 100,000 waiting in one session", "us", against, "<=", 1.4, 1.2),
+    ]

@@ -49,8 +49,7 @@ async def raw_claims(dsn: str) -> AsyncIterator[RawClaims]:
             connections.append(connection := await asyncpg.connect(dsn))
             stack.push_async_callback(connection.close)
         await connections[0].execute(
-            "create table raw_claims (id bigint primary key, state text not null);"
-            "create index on raw_claims (id) where state = 'pending'"
+            "create table raw_claims (id bigint primary key, state text not null);create index on raw_claims (id) where state = 'pending'"
         )
         claims = [await connection.prepare(CLAIM) for connection in connections]
         for claim in claims:
