@@ -6,7 +6,7 @@ the end, so that the next process lives. Points are the steps of an approval, in
     begin     the plan is made, nothing is stored          begun     the plan is stored, nothing is touched
     unlink    before a file is taken out of the checkout   place     before a file is put in
     index     before the user's index is brought up to a commit       move      before HEAD or a branch is moved
-    settle    all is done, the database does not know      forget    it knows; the plan's ref is still there
+    settle    all is done, the database does not know
 
 The point `settle-database` kills the embedded PostgreSQL instead, at `settle`.
 """
@@ -60,7 +60,6 @@ apply._place = before("place", apply._place)
 apply._refresh_index = before("index", apply._refresh_index)
 apply._move = before("move", apply._move)
 PostgresChanges.settle_decision = before("settle", PostgresChanges.settle_decision)  # type: ignore[method-assign]
-apply.forget = before("forget", apply.forget)
 
 sys.argv[0] = "coder"
 main.main()

@@ -44,7 +44,6 @@ async def goes_on(house: House, project: str, session: str) -> None:
 SAID = event({"role": "assistant", "content": "One two "})
 ANSWERS: dict[str, tuple[bytes | Answer, list[str]]] = {
     "401": (status(401, f"Incorrect API key provided: {KEY}"), ["refuses the key", "401", "CODER_MODEL_API_KEY"]),
-    "403": (status(403, "Not you"), ["refuses the key", "403", "CODER_MODEL_API_KEY"]),
     "429": (status(429, "Slow down"), ["limits the rate", "429: Slow down", "later"]),
     "quota": (status(429, "You exceeded your current quota"), ["429", "quota"]),
     "500": (status(500, "Oh no\nTwo lines"), ["failed", "500: Oh no Two lines", "retry the task"]),
@@ -54,7 +53,6 @@ ANSWERS: dict[str, tuple[bytes | Answer, list[str]]] = {
     "nothing": (b"", ["broke off", "without sending a response", "retry the task"]),
     "no JSON": (HEADERS + b"data: {broken\n\n", ["cannot be read"]),
     "another shape": (HEADERS + b'data: {"choices": "what"}\n\n', ["cannot be read"]),
-    "a list": (HEADERS + b"data: [1, 2]\n\n", ["cannot be read"]),
     "no UTF-8": (HEADERS + b"data: \xff\xfe\n\n", []),
     "an error in mid-stream": (HEADERS + SAID + b'data: {"error": {"message": "out of memory", "code": 500}}\n\n', ["out of memory"]),
     "HTML": (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>hello</html>", []),

@@ -17,7 +17,7 @@ from bad_model import DONE, HEADERS, Answer, BadModel, bad_model, call, event, t
 from coder.transcript import TEXT_BYTES, TOOL_BYTES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-COMMAND_SECONDS = 1.0
+COMMAND_SECONDS = 2.0
 OUTPUT = 5_000_000
 
 
@@ -161,24 +161,24 @@ async def test_a_task_that_takes_longer_than_its_timeout(house: House, model: Ba
     runs(model, "slow command", "echo $$ > pid; exec sleep 1000")
     model.script("silent", Answer([HEADERS + event({"role": "assistant", "content": "One"})], hold=True))
     project = await house.project()
-    words = ["timeout of 0.5 s", "raise it"]
-    half = timedelta(seconds=0.5)
-    failed = await house.failed("timeout", words, project, "slow command", timeout=half)
+    words = ["timeout of 1.5 s", "raise it"]
+    soon = timedelta(seconds=1.5)
+    failed = await house.failed("timeout", words, project, "slow command", timeout=soon)
     assert (await only_call(house, failed))["status"] == "failed"
     assert not alive(int((await house.worktree(failed["session_id"]) / "pid").read_text()))
     await house.open_change(failed, "pid")
-    failed = await house.failed("timeout", words, project, "silent", failed["session_id"], timeout=half)
+    failed = await house.failed("timeout", words, project, "silent", failed["session_id"], timeout=soon)
     assert (await house.answer(failed))["text"] == "One"
-    assert (await house.completed(project, "a good one", failed["session_id"], timeout=half * 20))["output_summary"] == "Done."
+    assert (await house.completed(project, "a good one", failed["session_id"], timeout=soon * 20))["output_summary"] == "Done."
     await house.at_rest()
 
 
 async def test_an_agent_that_falls_silent(tmp_path: Path, postgres_server: str, template_database: str, model: BadModel) -> None:
     model.script("falls silent", Answer([HEADERS + event({"role": "assistant", "content": "One"})], hold=True))
-    settings = {"model_base_url": model.url, "inactivity_seconds": 1}
+    settings = {"model_base_url": model.url, "inactivity_seconds": 2}
     async with open_house(tmp_path, postgres_server, template_database, **settings) as house:
         project = await house.project()
-        failed = await house.failed("timeout", ["silent", "CODER_INACTIVITY_SECONDS", "1 s"], project, "falls silent")
+        failed = await house.failed("timeout", ["silent", "CODER_INACTIVITY_SECONDS", "2 s"], project, "falls silent")
         assert (await house.answer(failed))["text"] == "One"
         await house.completed(project, "a good one", failed["session_id"])
         await house.at_rest()

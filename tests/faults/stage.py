@@ -9,7 +9,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,13 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+from servers import AWAY
 
 NODE = Path(__file__).resolve().parents[1] / "agents" / "witness_node.py"
 LOOK_SECONDS = 0.02
 START_SECONDS = 30.0
 KILLED = -signal.SIGKILL
+INTERRUPTED = "select id from tasks t where state = 'interrupted' and not exists (select from tasks r where r.retry_of = t.id)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,13 @@ async def until(fact: Callable[[], Any], seconds: float, what: str) -> float:
             return passed
         assert passed < seconds, f"within {seconds:g} s: {what}"
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def at_most(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, but no longer than that."""
+    waiting = asyncio.ensure_future(event.wait())
+    await asyncio.wait({waiting}, timeout=seconds)
+    waiting.cancel()
 
 
 class NodeProcess:
@@ -205,8 +214,11 @@ class Stage:
     def said(self, what: str, task: int) -> bool:
         return any(said.what == what and said.task == task for said in self.witness())
 
+    def said_all(self, what: str, tasks: Iterable[int]) -> bool:
+        return set(tasks) <= {said.task for said in self.witness() if said.what == what}
+
     async def started(self, *tasks: int, seconds: float = 10) -> None:
-        await until(lambda: all(self.said("start", task) for task in tasks), seconds, f"the agents of {tasks} work")
+        await until(lambda: self.said_all("start", tasks), seconds, f"the agents of {tasks} work")
 
     async def seen(self, *tasks: int, seconds: float = 10) -> None:
         """The first events of these tasks are committed."""
@@ -223,18 +235,20 @@ class Stage:
             self._gate = os.open(self.folder / "gate", os.O_RDWR)
             self._stack.callback(os.close, self._gate)
 
+    async def take_care(self) -> None:
+        """Resume or retry what was interrupted, as a person would."""
+        for row in await self.rows(INTERRUPTED):
+            await self.value(f"select coder.{self.rng.choice(['resume', 'retry'])}($1)", row["id"])
+
     async def all_rest(self, seconds: float) -> float:
-        """Wait until nothing waits or runs; what was interrupted is resumed or retried meanwhile, as a person would."""
-        interrupted = "select id from tasks t where state = 'interrupted' and not exists (select from tasks r where r.retry_of = t.id)"
+        """Wait until nothing waits or runs; somebody takes care of what was interrupted meanwhile."""
+        moving = f"select exists (select from tasks where state in ('pending', 'running')) or exists ({INTERRUPTED})"
 
         async def rest() -> bool:
             try:
-                for row in await self.rows(interrupted):
-                    await self.value(f"select coder.{self.rng.choice(['resume', 'retry'])}($1)", row["id"])
-                return not await self.value(
-                    f"select exists (select from tasks where state in ('pending', 'running')) or exists ({interrupted})"
-                )
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+                await self.take_care()
+                return not await self.value(moving)
+            except AWAY:
                 return False  # the server is being restarted
 
         return await until(rest, seconds, "every task has come to rest")

@@ -82,10 +82,11 @@ async def test_a_producer_that_stays_open(stage: Stage, ends: str) -> None:
         opened = time.monotonic()
         stage.open_gate()
         await until(lambda: stage.value("select state = 'completed' from tasks where id = $1", running), 3, "its ending is stored")
-        others = []
+        others: list[int] = []
         while time.monotonic() < opened + 4:  # longer than the lease of the node
-            others += [await stage.add(session, "5") for session in range(1, 6)]
-            await until(lambda: all(stage.said("end", task) for task in others), 5, "other sessions go on")
+            more = [await stage.add(session, "5") for session in range(1, 6)]
+            await until(lambda more=more: stage.said_all("end", more), 5, "other sessions go on")
+            others += more
         assert not any(stage.said("start", task) for task in waiting), "what waits behind the producer waits"
         if ends == "commit":
             await transaction.commit()

@@ -3,57 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
-from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import asyncpg
-import psycopg
 import pytest
 from oracles import o4_recovered, survived
-from stage import Stage, until
+from servers import AWAY, crash
+from stage import Stage, at_most, until
 
 from coder.postgres.embedded import EmbeddedServer
-from coder.postgres.schema import migrate
 
 LEASE, BEAT, POLL = 3.0, 1.0, 0.5
-AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedServer]:
-    """A server of these tests' own that keeps its promises: what it acknowledged is on disk."""
-    with tempfile.TemporaryDirectory(prefix="c-") as directory:
-        server = EmbeddedServer(Path(directory))
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
-
-
-@pytest.fixture
-async def durable(server: EmbeddedServer, tmp_path: Path, seed: int) -> AsyncIterator[Stage]:
-    name = f"restarted_{uuid4().hex[:8]}"
-    with psycopg.connect(server.dsn, autocommit=True) as admin:
-        admin.execute(f"create database {name}".encode())
-    dsn = urlunsplit(urlsplit(server.dsn)._replace(path=f"/{name}"))
-    migrate(dsn)
-    async with AsyncExitStack() as nodes:
-        stage = Stage(dsn, tmp_path, nodes, seed)
-        yield stage
-    await stage.close()
-
-
-def crash(server: EmbeddedServer) -> None:
-    """An immediate shutdown: no checkpoint, the next start replays the log."""
-    os.kill(int((Path(server.log_path).parent / "cluster/postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
 
 
 async def producer(stage: Stage, acknowledged: list[int], enough: asyncio.Event) -> None:
@@ -67,10 +27,15 @@ async def producer(stage: Stage, acknowledged: list[int], enough: asyncio.Event)
             words = stage.rng.choice(["5", "20", "mute 10", "family 10"])
             acknowledged.append(await connection.fetchval(insert, *stage.rng.choice(stage.sessions), words, timeout=5))
         except AWAY:
-            await asyncio.wait({asyncio.ensure_future(enough.wait())}, timeout=0.05)
-        await asyncio.wait({asyncio.ensure_future(enough.wait())}, timeout=0.03)
+            await at_most(enough, 0.05)
+        await at_most(enough, 0.03)
     if connection is not None:
         connection.terminate()
+
+
+async def work_goes_on(stage: Stage, acknowledged: list[int], when: str) -> None:
+    said, sent = len(stage.witness()), len(acknowledged)
+    await until(lambda: len(stage.witness()) > said + 10 and len(acknowledged) > sent + 10, 15, f"work goes on {when}")
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate", "immediate, away for longer than the lease"])
@@ -84,23 +49,21 @@ async def test_postgres_is_restarted(durable: Stage, server: EmbeddedServer, how
     producing = asyncio.create_task(producer(stage, acknowledged, enough))
     try:
         for round in range(1 if "away" in how else 2):
-            ends, sent = len(stage.witness()), len(acknowledged)
-            await until(lambda: len(stage.witness()) > ends + 10 and len(acknowledged) > sent + 10, 15, f"work goes on in round {round}")
+            await work_goes_on(stage, acknowledged, f"in round {round}")
             if how == "fast":
                 server.stop()
             else:
                 crash(server)
                 await server.wait()
             if "away" in how:
-                went = time.monotonic()
+                over = time.monotonic() + LEASE + 1
                 await until(lambda: not any(node.family() for node in stage.nodes), LEASE + 2, "every agent has ended")
-                await until(lambda: time.monotonic() > went + LEASE + 1, LEASE + 2, "the leases are over")
+                await at_most(asyncio.Event(), over - time.monotonic())
             server.start()
         back = time.monotonic()
         await stage.db()
         await o4_recovered(stage, LEASE + POLL + 2 - (time.monotonic() - back))
-        sent = len(acknowledged)
-        await until(lambda: len(acknowledged) > sent + 10, 5, "the producer goes on")
+        await work_goes_on(stage, acknowledged, "after all")
     finally:
         enough.set()
         await producing

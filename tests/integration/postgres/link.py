@@ -20,7 +20,7 @@ class Link:
         self._server: asyncio.Server | None = None
         self._pumps: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self.accepted = 0
+        self._accepted: asyncio.Queue[None] = asyncio.Queue()
         self.dsn = ""
 
     async def __aenter__(self) -> Link:
@@ -50,14 +50,19 @@ class Link:
     def restore(self) -> None:
         self._open.set()
 
+    async def connected(self, seconds: float) -> None:
+        """Wait for the next connection that nobody has waited for yet."""
+        async with asyncio.timeout(seconds):
+            await self._accepted.get()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
         host, port = str(self._target.get("host", "")), self._target.get("port", 5432)
         if host.startswith("/"):
             far = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         else:
             far = await asyncio.open_connection(host or "127.0.0.1", int(port or 5432))
         self._writers |= {writer, far[1]}
+        self._accepted.put_nowait(None)
         for source, sink in ((reader, far[1]), (far[0], writer)):
             pump = asyncio.create_task(self._pump(source, sink))
             self._pumps.add(pump)

@@ -93,25 +93,25 @@ async def test_a_terminated_connection_is_made_anew_and_every_bell_rings(databas
             query = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'coder-listen' " \
                     "and datname = current_database()"  # fmt: skip
             assert admin.execute(query).fetchone() == (1,)
-        await bells.until(lambda: listener.subscriptions == 2 and min(bells.rung.values()) == 2)
+        await bells.until(lambda: listener.subscriptions >= 2 and min(bells.rung.values()) >= 2)
+        before = bells.rung["tasks_new"]
         notify(database, "tasks_new")
-        await bells.until(lambda: bells.rung["tasks_new"] == 3)
+        await bells.until(lambda: bells.rung["tasks_new"] > before)
 
 
 @pytest.mark.usefixtures("quick")
 async def test_a_cut_connection_is_made_anew(database: str) -> None:
     async with Link(database) as link, listening(link.dsn) as (listener, bells):
         link.cut()
-        await bells.until(lambda: listener.subscriptions == 2 and min(bells.rung.values()) == 2)
+        await bells.until(lambda: listener.subscriptions >= 2 and min(bells.rung.values()) >= 2)
 
 
 @pytest.mark.usefixtures("quick")
 async def test_a_connection_that_went_silent_is_noticed_by_the_missing_echo(database: str) -> None:
     async with Link(database) as link, listening(link.dsn) as (listener, bells):
+        await link.connected(SECONDS)
         link.silence()
-        async with asyncio.timeout(SECONDS):
-            while link.accepted < 2:
-                await asyncio.sleep(0.01)
+        await link.connected(SECONDS)
         link.restore()
         await bells.until(lambda: listener.subscriptions >= 2)
         before = bells.rung["tasks_new"]
@@ -127,9 +127,7 @@ async def test_a_server_that_is_not_there_yet_is_waited_for(database: str) -> No
         listener.on("tasks_new", bells.ring("tasks_new"))
         await listener.start()
         try:
-            async with asyncio.timeout(SECONDS):
-                while link.accepted < 1:
-                    await asyncio.sleep(0.01)
+            await link.connected(SECONDS)
             link.cut()
             assert not bells.rung
             link.restore()
@@ -151,6 +149,15 @@ async def test_starting_and_stopping_twice_or_never_does_no_harm(database: str) 
             while connection.execute(query).fetchone() != (0,):
                 connection.execute("select pg_stat_clear_snapshot()")
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_stopping_works_at_whatever_moment_it_comes(database: str) -> None:
+    """Together with the echo, too: a cancellation that is swallowed there is a service that never stops."""
+    for _ in range(30):
+        async with listening(database) as (_, bells):
+            notify(database, "tasks_new")
+            await bells.until(lambda bells=bells: bells.rung["tasks_new"] >= 2)
 
 
 async def test_a_notification_is_heard_within_milliseconds(database: str) -> None:

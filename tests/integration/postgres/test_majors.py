@@ -7,15 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import majors
 import pytest
-import servers
 from queuebench import Bench, ending, make_change
 
 from coder.postgres.embedded import EmbeddedServer
 from coder.postgres.schema import VERSION, migrate
 from coder.postgres.statements import load
 
-INSTALLED = servers.servers()
+INSTALLED = majors.servers()
 SQL_FILES = sorted(path.name for path in (Path(__file__).parents[3] / "coder/postgres").glob("*.sql"))
 
 
@@ -36,8 +36,8 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 
 def test_no_major_version_is_left_out_in_ci() -> None:
-    wanted = servers.WANTED_IN_CI if os.environ.get("CI") == "true" else (18,)
-    assert set(wanted) <= set(INSTALLED), f"only {', '.join(map(str, INSTALLED))} were found; see tests/integration/postgres/servers.py"
+    wanted = majors.WANTED_IN_CI if os.environ.get("CI") == "true" else (18,)
+    assert set(wanted) <= set(INSTALLED), f"only {', '.join(map(str, INSTALLED))} were found; see tests/integration/postgres/majors.py"
 
 
 def test_every_named_statement_can_be_prepared(bench: Bench) -> None:

@@ -168,6 +168,36 @@ def test_two_reapers_at_once_recover_each_task_once(bench: Bench) -> None:
     assert sorted(each.id for each in bench.node().claim(9)) == tasks
 
 
+def test_a_node_gives_back_what_it_was_given_but_never_heard_of(bench: Bench, node: Node) -> None:
+    """The answer to a claim was lost: the node lives, and so does its lease."""
+    project = bench.project()
+    tasks = [bench.add(project) for _ in range(3)]
+    heard, unheard, seen = node.claim_one(), node.claim_one(), node.claim_one()
+    node.seen(seen)
+    other = bench.node()
+    theirs = bench.add(project)
+    assert other.claim_one().id == theirs
+    rows = bench.rows("select * from coder.reap(%s, %s)", node.id, [heard.epoch])
+    assert sorted((row.task_id, row.state) for row in rows) == [(unheard.id, "pending"), (seen.id, "interrupted")]
+    assert [bench.task(task).state for task in (*tasks, theirs)] == ["running", "pending", "interrupted", "running"]
+    assert bench.value("select count(*) from nodes") == 2
+    rows = bench.rows("select * from coder.reap(%s)", node.id)
+    assert [(row.task_id, row.state) for row in rows] == [(heard.id, "pending")]
+    assert bench.rows("select * from coder.reap(%s, '{}')", other.id)[0].task_id == theirs
+
+
+@pytest.mark.parametrize("how", ["unknown", "over"])
+def test_a_node_without_a_lease_claims_nothing(bench: Bench, node: Node, how: str) -> None:
+    """Its tasks would run without an owner."""
+    task = bench.add(bench.project())
+    if how == "over":
+        node.die()
+    else:
+        node.id = uuid4()
+    assert node.claim(5) == []
+    assert (bench.task(task).state, bench.queue(bench.session_of(task)).state) == ("pending", "ready")
+
+
 def test_the_sweep_advances_a_session_whose_task_ended_without_it(bench: Bench, node: Node) -> None:
     claimed = running(bench, node)
     bench.do("set coder.actor = 'node'")

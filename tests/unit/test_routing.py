@@ -1,0 +1,71 @@
+"""Which agent runs a task, what it is told, and where it starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from coder.errors import AgentUnavailable
+from coder.routing import Route, choose, directory, prompt
+from coder.task import Project, Remark, Task
+
+ID = UUID(int=1)
+PROJECT = Project(ID, "shop", "/srv/shop", "native")
+TASK = Task(1, 2, 1, 3, ID, ID, ID, PROJECT, "fix it", None, None, None, None, timedelta(minutes=1), None, (), None)
+
+
+@pytest.mark.parametrize(("agent", "available", "route"), [
+    (None, set(), "native"),
+    ("", set(), "native"),
+    ("native", set(), "native"),
+    ("native", {"opencode"}, "native"),
+    ("opencode", {"native", "opencode"}, "opencode"),
+])  # fmt: skip
+def test_the_agent_that_is_asked_for_runs_the_task(agent: str | None, available: set[str], route: str) -> None:
+    assert choose(replace(TASK, agent=agent), available) == Route(route)
+
+
+def test_an_agent_that_is_missing_falls_back_with_a_notice() -> None:
+    route = choose(replace(TASK, agent="opencode"), {"native"})
+    assert route.agent == "native"
+    assert route.notice == "Agent opencode is not available on this host, so the native agent does this task."
+
+
+def test_a_project_may_want_no_fallback() -> None:
+    task = replace(TASK, agent="opencode", project=replace(PROJECT, agent_fallback="fail"))
+    with pytest.raises(AgentUnavailable, match="Agent opencode is not available on this host") as caught:
+        choose(task, {"native"})
+    assert caught.value.reason == "agent_unavailable"
+    assert choose(replace(task, agent="native"), set()) == Route("native")
+
+
+def test_a_prompt_is_the_input_and_nothing_else() -> None:
+    assert prompt(TASK) == "fix it"
+
+
+def test_a_prompt_begins_with_what_reviewers_refused() -> None:
+    remarks = (Remark(uuid4(), 7, "Too red.", "keep"), Remark(uuid4(), 8, None, "discard"))
+    assert prompt(replace(TASK, remarks=remarks)).splitlines() == [
+        "A reviewer rejected the change of task 7 with this reason: Too red. That work is still in the worktree.",
+        "A reviewer rejected the change of task 8 without giving a reason. That work was taken out of the worktree again.",
+        "",
+        "fix it",
+    ]
+
+
+@pytest.mark.parametrize(("cwd", "expected"), [
+    (None, "/w"),
+    ("/srv/shop", "/w"),
+    ("/srv/shop/", "/w"),
+    ("/srv/shop/api/v1", "/w/api/v1"),
+    ("/srv/shop2", "/w"),
+    ("/srv", "/w"),
+    ("/srv/shop/../bank", "/w"),
+    ("/srv/shop/a/../../..", "/w"),
+    ("/etc", "/w"),
+])  # fmt: skip
+def test_a_turn_starts_in_the_session_s_directory_of_the_worktree(cwd: str | None, expected: str) -> None:
+    assert directory(replace(TASK, cwd=cwd), "/w") == expected
