@@ -1167,7 +1167,7 @@ begin
                     (x ->> 'unsnapshotted')::boolean as unsnapshotted, x -> 'remark_ids' as remark_ids
              from jsonb_array_elements(p_endings) x
              where (x ->> 'task_id')::bigint = any (v_ended)
-               and (x -> 'model_history' <> 'null' or x ->> 'state' = 'pending' or x -> 'remark_ids' <> '[]'
+               and (x -> 'model_history' <> 'null' or x -> 'context_tokens' <> 'null' or x ->> 'state' = 'pending' or x -> 'remark_ids' <> '[]'
                     or x -> 'snapshot' -> 'empty' = 'false' or x -> 'unsnapshotted' = 'true')
     loop
         if e.state = 'pending' then  -- unless somebody asked for its end meanwhile
@@ -1178,8 +1178,9 @@ begin
                 update messages m set state = 'cancelled' where m.task_id = e.task_id and m.role = 'assistant';
             end if;
         end if;
-        if e.history is not null then
-            update chats set model_history = e.history::json, context_size = coalesce(e.context_tokens, context_size) where chats.id = e.chat_id;
+        if e.history is not null or e.context_tokens is not null then
+            update chats c set model_history = coalesce(e.history::json, c.model_history), context_size = coalesce(e.context_tokens, c.context_size)
+                where c.id = e.chat_id;
         end if;
         if e.remark_ids <> '[]' and e.state <> 'pending' then
             update decisions set told_task = e.task_id where decisions.id in (select r::uuid from jsonb_array_elements_text(e.remark_ids) r);

@@ -138,10 +138,11 @@ class Service:
             stack.push_async_callback(lease.close)
             tasks = PostgresTasks(queue, lease)
             await tasks.register_host(self.host, host_name())
-            if self._role != "api":
-                await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), dsn))
+            # The node last, so that it is the first to stop: it claims nothing from then on, and while it drains the API still answers.
             url = await stack.enter_async_context(self._web(door)) if self._role != "dispatch" else None
             await stack.enter_async_context(self._note(url))
+            if self._role != "api":
+                await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), dsn))
             await ready(Ready(url, token, dsn))
             await stop.wait()
             log.info("stopping", drain_seconds=self._settings.drain_seconds)

@@ -52,24 +52,29 @@ class Dispatcher:
         if not self._tasks:
             self._stopping = False
             self._tasks = [
-                asyncio.create_task(self._run(self._work, self._claim), name="dispatcher"),
-                asyncio.create_task(self._run(self._cancels, self._cancel), name="cancels"),
+                asyncio.create_task(self._run(self._work, self._claim, lambda: not self._stopping), name="dispatcher"),
+                asyncio.create_task(self._run(self._cancels, self._cancel, lambda: True), name="cancels"),
             ]
 
-    async def stop(self) -> None:
-        """Stop claiming; turns that run go on. A claim that is on its way is heard out, or its tasks would wait for the lease."""
+    async def stop_claiming(self) -> None:
+        """Claim nothing more; turns that run go on and can be cancelled.
+
+        A claim that is on its way is heard out, or its tasks would wait for the lease.
+        """
         self._stopping = True
         self._work.wake()
-        self._cancels.wake()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            await asyncio.wait(self._tasks[:1], timeout=STOP_SECONDS)
+
+    async def stop(self) -> None:
+        await self.stop_claiming()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
-    async def _run(self, bell: Wake, work: Callable[[], Awaitable[None]]) -> None:
-        while not self._stopping:
+    async def _run(self, bell: Wake, work: Callable[[], Awaitable[None]], going: Callable[[], bool]) -> None:
+        while going():
             try:
                 await work()
             except Unavailable as error:

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from uuid import UUID
 
 import structlog
 
@@ -74,26 +73,27 @@ class Executor:
         course = Course(claimed.task, claimed.worktree, Transcript())
         try:
             try:
-                async with self._hold(claimed.task.session_id):
+                async with self._hold(running):
                     await self._leave(course, await self._attempt(running, course))
             except Held as held:
-                await self._leave(course, End(Outcome.FAILED, Reason.INTERNAL, held.message))
+                stopped = stopped_end(running.why, course, self._limits) if running.why is not None else None
+                await self._leave(course, stopped or End(Outcome.FAILED, Reason.INTERNAL, held.message))
         except Fenced as fenced:
             log.warning("a turn was fenced", task=claimed.task.id, epoch=claimed.task.epoch, why=fenced.message)
         except Unavailable as away:
             log.error("the end of a turn could not be stored", task=claimed.task.id, why=away.message)
 
     @asynccontextmanager
-    async def _hold(self, session: UUID) -> AsyncIterator[None]:
-        """Own the worktree; a reviewer or a dying agent may need a moment to let go of it."""
+    async def _hold(self, running: Running) -> AsyncIterator[None]:
+        """Own the worktree; a reviewer or a dying agent may need a moment to let go of it. Raises `Held`, also when stopped meanwhile."""
         deadline = self._clock.monotonic() + HELD_MOST_SECONDS
         while True:
-            hold = self._worktrees.hold(session)
+            hold = self._worktrees.hold(running.claimed.task.session_id)
             try:
                 await hold.__aenter__()
                 break
             except Held:
-                if self._clock.monotonic() >= deadline:
+                if running.why is not None or self._clock.monotonic() >= deadline:
                     raise
                 await self._clock.sleep(HELD_SECONDS)
         try:

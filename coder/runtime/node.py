@@ -128,13 +128,14 @@ class Node:
 
     async def stop(self) -> None:
         """Drain: claim nothing more, let turns finish for a while, interrupt the rest, leave nothing behind."""
-        await self._dispatcher.stop()
+        await self._dispatcher.stop_claiming()
         await self.janitor.stop()
         if len(self._inflight):
             log.info("draining", turns=len(self._inflight), seconds=self._pace.drain)
             await self._empty(self._pace.drain)
             self._inflight.stop(Stop.SHUTDOWN)
             await self._empty(self._pace.lease)  # longer than that the database is away: the tasks are no longer ours
+        await self._dispatcher.stop()
         await self._reviewer.stop()
         await self._rescuer.stop()
         await self._finisher.stop()

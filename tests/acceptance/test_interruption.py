@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,37 +136,40 @@ def test_killed_in_a_command_and_resumed(
 
 def test_sigterm_lets_turns_finish_and_interrupts_the_rest(running: Coder, project: str, tmp_path: Path) -> None:
     coder = running
-    with blocking(tmp_path / "quick") as quick, blocking(tmp_path / "slow") as slow:
-        tasks = [
-            coder.queue(project, f"Be {name}.", f"write {name}.txt: x\\n", f"run: {command.command}", "say: Done.")
-            for name, command in (("quick", quick), ("slow", slow))
-        ]
-        agents = [quick.began(), slow.began()]
+    with ExitStack() as stack:
+        commands = [stack.enter_context(blocking(tmp_path / name)) for name in ("quick", "slow", "unwanted")]
+        quick, slow, unwanted = (
+            coder.queue(project, "Do it.", f"write {number}.txt: x\\n", f"run: {command.command}", "say: Done.")
+            for number, command in enumerate(commands)
+        )
+        agents = [command.began() for command in commands]
         everything = Living(descendants(coder.process.pid))
-        before = coder.log.read_text().count(" stopping ")
-        project_id = coder.row("select id from projects where name = %s", project)["id"]
+        before = coder.log.read_text().count(" draining ")
         started = time.monotonic()
         coder.process.send_signal(signal.SIGTERM)
-        coder.until(lambda: coder.log.read_text().count(" stopping ") > before)
-        late = coder.row("insert into tasks (project_id, input) values (%s, 'say: Late.') returning id", project_id)
-        quick.let_go()
+        coder.until(lambda: coder.log.read_text().count(" draining ") > before)
+        late = coder.queue(project, "say: Late.")  # the API still answers
+        coder.post(f"/tasks/{unwanted}/cancel", 200)
+        assert agents[2].gone_within(2)
+        assert coder.ended(unwanted, "cancelled")["reason"] == "user"
+        commands[0].let_go()
         assert coder.died(DRAIN_SECONDS + POSTGRES_SECONDS) == 0
         assert time.monotonic() - started > DRAIN_SECONDS
-        assert all(agent.gone_within(0) for agent in agents)
+        assert agents[0].gone_within(0)
+        assert agents[1].gone_within(0)
         assert everything.gone_within(0)
 
-        coder.start()
-        coder.ended(late["id"])
-        claimed = coder.row("select t.claimed_at > n.started_at as later from tasks t, nodes n where t.id = %s", late["id"])
-        assert claimed == {"later": True}
-        first = coder.ended(tasks[0])
-        assert [file["path"] for file in coder.change(first)["files"]] == ["quick.txt"]
-        second = coder.ended(tasks[1], "interrupted")
-        assert second["reason"] == "shutdown"
-        change = coder.change(second)
-        assert (change["turn_outcome"], [file["path"] for file in change["files"]]) == ("interrupted", ["slow.txt"])
-        resumed = coder.ended(coder.post(f"/tasks/{second['id']}/resume", 201)["id"])
-        assert coder.change(resumed)["turn_outcome"] == "completed"
+    coder.start()
+    coder.ended(late)
+    claimed = coder.row("select t.claimed_at > n.started_at as later from tasks t, nodes n where t.id = %s", late)
+    assert claimed == {"later": True}
+    assert [file["path"] for file in coder.change(coder.ended(quick))["files"]] == ["0.txt"]
+    interrupted = coder.ended(slow, "interrupted")
+    assert interrupted["reason"] == "shutdown"
+    change = coder.change(interrupted)
+    assert (change["turn_outcome"], [file["path"] for file in change["files"]]) == ("interrupted", ["1.txt"])
+    resumed = coder.ended(coder.post(f"/tasks/{slow}/resume", 201)["id"])
+    assert coder.change(resumed)["turn_outcome"] == "completed"
 
 
 def test_cancelled_by_sql(running: Coder, project: str, tmp_path: Path) -> None:

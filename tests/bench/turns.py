@@ -55,7 +55,7 @@ async def node(queue: Queue, place: Path, worktrees: Worktrees | NullWorktrees, 
 
 async def ended(queue: Queue) -> None:
     """Wait until nothing is pending or running."""
-    while await queue.waiting():
+    while await queue.waiting():  # noqa: ASYNC110 - the facts are in the database
         await asyncio.sleep(0.01)
 
 

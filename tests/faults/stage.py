@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -36,6 +37,15 @@ class Said:
     epoch: int
     pid: int
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """When a task was sent and acknowledged; those of one transaction share its number."""
+
+    begun: float
+    acknowledged: float
+    transaction: int
 
 
 def boottime() -> float:
@@ -129,10 +139,11 @@ class Stage:
         self.nodes: list[NodeProcess] = []
         self.projects: list[UUID] = []
         self.sessions: list[tuple[UUID, UUID]] = []
+        self.sent: dict[int, Sent] = {}
         self._stack = stack
         self._db: asyncpg.Connection[Any] | None = None
         self._gate: int | None = None
-        self._numbers = iter(range(1000))
+        self._numbers = itertools.count()
         self.folder.mkdir()
         (self.folder / "witness").touch()
         os.mkfifo(self.folder / "gate")
@@ -169,13 +180,31 @@ class Stage:
         names = ["session_id", "project_id", "input", *more]
         places = ", ".join(f"${number + 1}" for number in range(len(names)))
         sql = f"insert into tasks ({', '.join(names)}) values ({places}) returning id"
-        return int(await self.value(sql, *self.sessions[session], words, *more.values()))
+        begun = boottime()
+        task = int(await self.value(sql, *self.sessions[session], words, *more.values()))
+        self.acknowledged([task], begun)
+        return task
 
     async def copy(self, tasks: Sequence[tuple[int, str]]) -> list[int]:
-        """Queue many tasks (session, words) in one COPY; answers all ids of the table."""
+        """Queue many tasks (session, words) in one COPY; answers their ids."""
         records = [(*self.sessions[session], words) for session, words in tasks]
+        before, begun = await self.value("select coalesce(max(id), 0) from tasks"), boottime()
         await (await self.db()).copy_records_to_table("tasks", records=records, columns=["session_id", "project_id", "input"])
-        return [row["id"] for row in await self.rows("select id from tasks order by id")]
+        ids = [row["id"] for row in await self.rows("select id from tasks where id > $1 order by id", before)]
+        self.acknowledged(ids, begun)
+        return ids
+
+    def acknowledged(self, tasks: Iterable[int], begun: float) -> None:
+        """These were sent then, in one transaction whose commit was answered just now."""
+        now, number = boottime(), next(self._numbers)
+        self.sent.update({task: Sent(begun, now, number) for task in tasks})
+
+    def precedes(self, one: int, other: int) -> bool:
+        """Whether a task was acknowledged before another was sent, or came before it in one transaction."""
+        if one not in self.sent or other not in self.sent:
+            return False
+        first, second = self.sent[one], self.sent[other]
+        return first.acknowledged < second.begun or (first.transaction == second.transaction and one < other)
 
     # ── nodes ────────────────────────────────────────────────────────────────────────────────────────
 

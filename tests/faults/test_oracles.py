@@ -95,11 +95,18 @@ def test_turns_that_overlap_fail_o2(lines: str, well: bool) -> None:
 
 async def test_what_starts_too_early_fails_o3(stage: Stage, task: int, say: Say) -> None:
     second = await stage.add(0, "5")
+    together = await stage.copy([(0, "5"), (0, "5")])
     await ended(stage, task, "interrupted")
     again = await stage.value("select coder.retry($1)", task)
-    for started in (task, again, second):
+    for started in (task, again, second, *together):
         say("start", started, ONE)
     await o3_order_kept(stage)
+    say("start", together[1], OTHER)
+    say("start", together[0], OTHER)
+    with pytest.raises(AssertionError, match="out of order"):
+        await o3_order_kept(stage)
+    (stage.folder / "witness").write_text("")
+    say("start", second, ONE)
     say("start", again, ONE)
     with pytest.raises(AssertionError, match="out of order"):
         await o3_order_kept(stage)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from oracles import o2_no_overlap, o3_order_kept, o4_recovered, survived
+from oracles import o4_recovered, survived
 from stage import Stage, boottime, until
 
 from coder.postgres.pool import open_pool
@@ -65,9 +65,11 @@ async def test_fifty_claimers_at_one_session(stage: Stage) -> None:
     await survived(stage, ids)
 
 
-@pytest.mark.parametrize("ends", ["commit", "rollback"])
-async def test_a_producer_that_stays_open(stage: Stage, ends: str) -> None:
+@pytest.mark.parametrize(("ends", "seconds"), [("commit", 4), ("rollback", 1), ("commit", 60)])
+async def test_a_producer_that_stays_open(stage: Stage, ends: str, seconds: float, long: bool) -> None:
     """It holds its session's row while that session's turn ends: the ending is stored, other sessions go on, nothing is lost."""
+    if seconds > 10 and not long:
+        pytest.skip("a long one; --long runs it")
     await stage.furnish(projects=1, sessions=6)
     await stage.node(lease=3, beat=1, poll=POLL)
     running = await stage.add(0, "gate")
@@ -83,7 +85,7 @@ async def test_a_producer_that_stays_open(stage: Stage, ends: str) -> None:
         stage.open_gate()
         await until(lambda: stage.value("select state = 'completed' from tasks where id = $1", running), 3, "its ending is stored")
         others: list[int] = []
-        while time.monotonic() < opened + 4:  # longer than the lease of the node
+        while time.monotonic() < opened + seconds:
             more = [await stage.add(session, "5") for session in range(1, 6)]
             await until(lambda more=more: stage.said_all("end", more), 5, "other sessions go on")
             others += more
@@ -124,24 +126,15 @@ async def test_the_order_of_one_session_survives_many_producers(stage: Stage) ->
     """Each producer sends its next task after the one before was acknowledged; across them the acknowledgements order too."""
     await stage.furnish(projects=1, sessions=3)
     await asyncio.gather(*(stage.node(lease=15, beat=5, poll=POLL, slots=2) for _ in range(2)))
-    sent: list[tuple[int, float, float]] = []
 
     async def producer() -> None:
         connection = await asyncpg.connect(stage.dsn)
         insert = "insert into tasks (session_id, project_id, input) values ($1, $2, '1') returning id"
-        for _ in range(15):
+        for _ in range(12):
             begun = boottime()
-            task = await connection.fetchval(insert, *stage.rng.choice(stage.sessions))
-            sent.append((task, begun, boottime()))
+            stage.acknowledged([await connection.fetchval(insert, *stage.rng.choice(stage.sessions))], begun)
         await connection.close()
 
     await asyncio.gather(*(producer() for _ in range(4)))
     await stage.all_rest(20)
-    await survived(stage, [task for task, _, _ in sent])
-    o2_no_overlap(stage.witness())
-    await o3_order_kept(stage)
-    starts = {said.task: (said.at, said.session) for said in stage.witness() if said.what == "start"}
-    for one, _, acknowledged in sent:
-        for other, begun, _ in sent:
-            if acknowledged < begun and starts[one][1] == starts[other][1]:
-                assert starts[one][0] < starts[other][0], f"{one} was acknowledged before {other} was sent"
+    await survived(stage, list(stage.sent))

@@ -33,9 +33,9 @@ async def dies(node: NodeProcess) -> float:
 @pytest.mark.parametrize("point", POINTS)
 async def test_restarted_after_a_kill(stage: Stage, point: str) -> None:
     """The lease is long: a successor on the same data directory knows at once that its predecessor is gone."""
-    await stage.furnish(projects=2, sessions=6)
-    doomed = await stage.node(lease=60, beat=20, slots=4, kill=f"{point}:{stage.rng.randint(2, 4)}")
-    ids = await stage.copy(work(stage, 6, 4))
+    await stage.furnish(projects=2, sessions=5)
+    doomed = await stage.node(lease=60, beat=20, slots=4, kill=f"{point}:{stage.rng.randint(1, 3)}")
+    ids = await stage.copy(work(stage, 5, 3))
     died = await dies(doomed)
     await stage.node(lease=60, beat=20, slots=4)
     await o4_recovered(stage, 4 - (time.monotonic() - died))
@@ -50,7 +50,7 @@ async def test_a_survivor_takes_over_when_the_lease_is_over(stage: Stage) -> Non
     pace = {"lease": LEASE, "beat": BEAT, "poll": POLL}
     survivor = await stage.node(**pace, slots=4)
     doomed = await asyncio.gather(*(stage.node(**pace, slots=2, kill=f"{point}:{stage.rng.randint(1, 2)}") for point in POINTS))
-    ids = await stage.copy(work(stage, 16, 5))
+    ids = await stage.copy(work(stage, 16, 4))
     died = max(await asyncio.gather(*(dies(node) for node in doomed)))
     await o4_recovered(stage, RECOVERED - (time.monotonic() - died))
     await stage.all_rest(30)

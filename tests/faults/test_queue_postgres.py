@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from oracles import o4_recovered, survived
 from servers import AWAY, crash
-from stage import Stage, at_most, until
+from stage import Stage, at_most, boottime, until
 
 from coder.postgres.embedded import EmbeddedServer
 
@@ -25,7 +25,9 @@ async def producer(stage: Stage, acknowledged: list[int], enough: asyncio.Event)
                 connection = await asyncpg.connect(stage.dsn, timeout=5)
             insert = "insert into tasks (session_id, project_id, input) values ($1, $2, $3) returning id"
             words = stage.rng.choice(["5", "20", "mute 10", "family 10"])
+            begun = boottime()
             acknowledged.append(await connection.fetchval(insert, *stage.rng.choice(stage.sessions), words, timeout=5))
+            stage.acknowledged(acknowledged[-1:], begun)
         except AWAY:
             await at_most(enough, 0.05)
         await at_most(enough, 0.03)

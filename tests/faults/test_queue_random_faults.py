@@ -15,7 +15,7 @@ import pytest
 from oracles import o4_recovered, survived
 from proxy import TO_CLIENT, TO_SERVER, Proxy
 from servers import AWAY, crash
-from stage import NodeProcess, Stage, at_most, until
+from stage import NodeProcess, Stage, at_most, boottime, until
 
 from coder.postgres.embedded import EmbeddedServer
 
@@ -44,13 +44,12 @@ class Place:
 
 
 class Chaos:
-    """Attributes: acknowledged: tasks whose INSERT was answered; drains: how often a node was asked to stop."""
+    """Attributes: drains: how often a node was asked to stop."""
 
     def __init__(self, stage: Stage, places: list[Place], restart: Callable[[], None] | None) -> None:
         self.stage = stage
         self.places = places
         self.rng: random.Random = stage.rng
-        self.acknowledged: list[int] = []
         self.drains = 0
         self.over = asyncio.Event()
         self._restart = restart
@@ -75,7 +74,7 @@ class Chaos:
     async def _once(self, connection: asyncpg.Connection[Any]) -> None:
         insert = "insert into tasks (session_id, project_id, input) values ($1, $2, $3) returning id"
         arguments = (*self.rng.choice(self.stage.sessions), self.rng.choice(WORDS))
-        kind = self.rng.random()
+        kind, begun = self.rng.random(), boottime()
         if kind < 0.2:
             transaction = connection.transaction()
             await transaction.start()
@@ -85,12 +84,12 @@ class Chaos:
                 await transaction.rollback()
                 return
             await transaction.commit()
-            self.acknowledged += tasks
-        elif kind < 0.25 and self.acknowledged:
+            self.stage.acknowledged(tasks, begun)
+        elif kind < 0.25 and self.stage.sent:
             cancel = "update tasks set cancel_requested_at = clock_timestamp() where id = $1"
-            await connection.execute(cancel, self.rng.choice(self.acknowledged[-20:]))
+            await connection.execute(cancel, self.rng.choice(list(self.stage.sent)[-20:]))
         else:
-            self.acknowledged.append(await connection.fetchval(insert, *arguments))
+            self.stage.acknowledged([await connection.fetchval(insert, *arguments)], begun)
 
     async def resume(self) -> None:
         """A person who looks after what was interrupted."""
@@ -181,12 +180,12 @@ async def settles(chaos: Chaos) -> None:
     begun = time.monotonic()
     # A node that was frozen, or asked to stop, at the very end may need its whole lease to let go.
     await o4_recovered(stage, 2 * LEASE + POLL + 2)
-    print(f"recovered {time.monotonic() - begun:.2f} s after the last fault; {len(chaos.acknowledged)} tasks")
+    print(f"recovered {time.monotonic() - begun:.2f} s after the last fault; {len(stage.sent)} tasks")
     for place in chaos.places:
         if not place.alive:
             await place.start()
     await stage.all_rest(60)
-    await survived(stage, chaos.acknowledged, work_done=False, given_back=chaos.drains)
+    await survived(stage, list(stage.sent), work_done=False, given_back=chaos.drains)
     failed = "select id, reason, error, attempts from tasks where state = 'failed' and (attempts < max_attempts or error !~ '(died|lost)')"
     assert [tuple(row) for row in await stage.rows(failed)] == [], "only who ran out of attempts may fail"
     refused = "select id from tasks where state = 'cancelled' and cancel_requested_at is null"
@@ -198,7 +197,7 @@ async def settles(chaos: Chaos) -> None:
 
 async def test_a_little_of_everything(stage: Stage) -> None:
     async with chaos(stage) as raging:
-        await raging.rage(6)
+        await raging.rage(4)
         await settles(raging)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from coder.change import OPEN_CHANGE, ChangeState
@@ -57,7 +58,7 @@ def test_the_lifecycles_are_drawn_from_the_tables() -> None:
 def test_the_example_names_every_setting_with_its_default() -> None:
     lines = (TOP / ".env.example").read_text().splitlines()
     shown: dict[str, tuple[str, str]] = {}
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         if match := re.fullmatch(r"CODER_(\w+)=(.*)", line):
             assert before.startswith("# "), f"{line} is not explained"
             shown[match[1].lower()] = (match[2], before.removeprefix("# "))

@@ -12,7 +12,8 @@ import pytest
 
 TOP = Path(__file__).parents[2]
 ROOMS = sorted(path for path in (TOP / "coder").rglob("*.py"))
-PURE = sorted(path for path in (TOP / "coder").glob("*.py") if path.stem not in ("__init__", "__main__", "main", "service", "doctor", "where"))
+WIRING = {"__init__", "__main__", "main", "service", "doctor", "where"}
+PURE = sorted(path for path in (TOP / "coder").glob("*.py") if path.stem not in WIRING)
 WORLDS = {"asyncio", "time", "random", "os", "logging", "subprocess", "asyncpg", "httpx", "fastapi"}
 EMPTY = {"manager", "helper", "helpers", "util", "utils", "common", "handler", "handlers", "data", "info"}
 STATEMENT = re.compile(r"\s*(select|insert into|update|delete from|with|alter|create|drop|truncate)\s+\S+", re.I)
