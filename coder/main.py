@@ -64,7 +64,7 @@ class CommandHouse:
         from coder.service import Service
 
         settings = self.settings()
-        if running := self._running():
+        if running := [each for each in self._running() if each.get("role") == role]:
             raise Unavailable(f"coder already runs on this data directory (pid {running[0]['pid']}); stop it with `coder down` first.")
         if not demo:
             return Service(settings, role).run(self._say_ready)

@@ -125,7 +125,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
-            if self._embedded is not None and self._embedded.owned:
+            if self._embedded is not None:  # attached ones too: the first to notice becomes its next owner
                 keeper = asyncio.create_task(self._keep(self._embedded), name="embedded-postgres")
                 stack.callback(keeper.cancel)
             pool = await open_pool(dsn, size=DOOR_CONNECTIONS, plan_anew=True, name="coder-door")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 from oracles import o4_recovered, o5_fenced, survived
 from stage import KILLED, NodeProcess, Stage, until
+
+from coder.host.slot import take
 
 POINTS = ("claim.before", "claim.after", "seen.before", "seen.after", "running", "finish.before", "finish.after")
 LEASE, BEAT, POLL = 3.0, 1.0, 0.5
@@ -85,3 +88,15 @@ async def test_a_restart_on_the_same_data_directory_recovers_at_once(stage: Stag
     stage.open_gate()
     await stage.all_rest(10)
     await survived(stage, [seen, unseen])
+
+
+def test_nobody_waits_for_a_slot_that_was_just_taken(tmp_path: Path) -> None:
+    """Two dispatchers start at once: the second must not take the first for dead before it has said who it is."""
+
+    def wait(_: float) -> None:
+        raise AssertionError("it waits for the other to die")
+
+    slots = [take(tmp_path, wait) for _ in range(2)]
+    assert [slot.path.name for slot in slots] == ["0.lock", "1.lock"]
+    for slot in slots:
+        slot.release()

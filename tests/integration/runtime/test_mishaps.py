@@ -81,7 +81,7 @@ async def test_a_listen_connection_that_is_cut_is_made_anew_while_polls_carry_on
 
 @pytest.mark.parametrize("how", ["its row is gone", "another reaped it"])
 async def test_a_node_that_lost_its_lease_ends_its_turns_and_goes_on_under_a_new_id(house: House, how: str) -> None:
-    await house.node(replace(QUICK, beat=0.3, poll=60.0))
+    await house.node(replace(QUICK, beat=0.3))
     seen, unseen = await house.add("wait seen"), await house.add("mute unseen")
     await house.agent.until("spoke wait seen", "start mute unseen")
     await house.until("select first_event_at from tasks where id = $1", seen)
