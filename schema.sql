@@ -462,7 +462,7 @@ end $$;
 create function coder.task_before_insert() returns trigger language plpgsql as $$
 begin
     if current_setting('coder.actor', true) is distinct from 'node' then
-        if new.state <> 'pending' or new.attempts <> 0 or new.cost_tokens <> 0 or new.notices <> '{}'
+        if new.state <> 'pending' or new.attempts <> 0 or new.input_tokens + new.cached_tokens + new.output_tokens + new.cost_tokens <> 0 or new.notices <> '{}'
            or coalesce(new.epoch::text, new.node_id::text, new.claimed_at::text, new.first_event_at::text, new.ended_at::text,
                        new.cancel_requested_at::text, new.reason, new.error, new.output_summary, new.execution_path, new.agent_used,
                        new.retry_of::text) is not null then
@@ -621,6 +621,14 @@ begin
     perform from session_queue where session_id = old.session_id and held_by = old.id;
     if found then
         perform coder.refuse('CD409', format('Task %s holds its session until somebody decides; let it go with coder.dismiss(%s) first.', old.id, old.id));
+    end if;
+    perform from pending_changes where task_id = old.id;
+    if found then
+        perform coder.refuse('CD409', format('Task %s made a change, which keeps it; it cannot be deleted.', old.id));
+    end if;
+    perform from tasks where retry_of = old.id;
+    if found then
+        perform coder.refuse('CD409', format('Task %s was run again, and the later task refers to it; delete that one first.', old.id));
     end if;
     delete from messages where task_id = old.id;
     return old;
@@ -836,6 +844,8 @@ declare
 begin
     if p_target is null or p_target not in ('checkout', 'branch') then
         perform coder.refuse('CD422', format('A change is approved into "checkout" or "branch", not into %L.', p_target));
+    elsif p_branch is not null and btrim(p_branch) = '' then
+        perform coder.refuse('CD422', 'The name of the branch is empty; name one, or leave it out for one of the session''s own.');
     elsif p_branch is not null and p_target <> 'branch' then
         perform coder.refuse('CD422', 'A branch is only named with target "branch".');
     elsif p_commit and p_target = 'branch' then
@@ -854,7 +864,7 @@ end $$;
 -- reason. `discard`: the worktree also goes back to the base before the next turn.
 create function coder.reject(
     p_change uuid, p_fingerprint text, p_reason text default null, p_work text default 'keep', p_actor text default current_user
-) returns uuid language plpgsql as $$
+) returns uuid language plpgsql set coder.actor = 'node' as $$
 declare
     c pending_changes := coder.change_to_decide(p_change, p_fingerprint);
     decision uuid;
@@ -873,6 +883,17 @@ begin
     end if;
     return decision;
 end $$;
+
+create function coder.change_before_update() returns trigger language plpgsql as $$
+begin
+    perform coder.refuse('CD422', format(
+        'The state of change %s is set by coder alone; decide with coder.approve(%L, fingerprint) or coder.reject(%L, fingerprint).',
+        old.id, old.id, old.id));
+    return null;
+end $$;
+create trigger pending_changes_before_update before update on pending_changes for each row
+    when (old.state <> new.state and current_setting('coder.actor', true) is distinct from 'node')
+    execute function coder.change_before_update();
 
 -- ── what nodes call ─────────────────────────────────────────────────────────────────────────────────
 
@@ -1332,7 +1353,7 @@ end $$;
 
 -- The plan is stored before anything is touched; from here on only `settle_decision` ends the decision.
 -- Answers `applying`, or why not: `fenced`, `stale`, or the state the change is in.
-create function coder.begin_applying(p_decision uuid, p_epoch bigint, p_plan jsonb) returns text language plpgsql as $$
+create function coder.begin_applying(p_decision uuid, p_epoch bigint, p_plan jsonb) returns text language plpgsql set coder.actor = 'node' as $$
 declare
     d decisions;
     c pending_changes;
@@ -1357,7 +1378,7 @@ end $$;
 -- conflicted, or pending again; null leaves it as it is. False = fenced.
 create function coder.settle_decision(
     p_decision uuid, p_epoch bigint, p_outcome text, p_error text, p_facts jsonb, p_state text, p_conflicts jsonb, p_written jsonb
-) returns boolean language plpgsql as $$
+) returns boolean language plpgsql set coder.actor = 'node' as $$
 declare
     d decisions;
     c pending_changes;
@@ -1386,7 +1407,7 @@ begin
 end $$;
 
 -- Store the change of a turn whose node died before it could. Answers `stored`, or `moved`, `applying`, `gone`.
-create function coder.rescue_change(p_session uuid, p_task bigint, p_snapshot jsonb, p_diff bytea) returns text language plpgsql as $$
+create function coder.rescue_change(p_session uuid, p_task bigint, p_snapshot jsonb, p_diff bytea) returns text language plpgsql set coder.actor = 'node' as $$
 declare
     w session_worktrees;
     t tasks;

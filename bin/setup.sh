@@ -16,8 +16,9 @@ find_python() {
 }
 
 make_venv() { # python
+  [ -e "$venv" ] && fail "$venv is there, but its Python cannot be run; remove it, or name another directory in CODER_VENV."
   "$1" -m venv "$venv" >/dev/null 2>&1 && return
-  rm -rf "$venv"
+  rm -rf "$venv" # what the line above began
   # Debian ships venv apart from Python.
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing python3-venv" >&2

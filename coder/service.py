@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -102,7 +103,8 @@ class Service:
     def run(self, ready: Callable[[Ready], Awaitable[None]]) -> int:
         """Start everything, say so, serve until SIGTERM or SIGINT; answers the exit code. Call it from the main thread."""
         prepare_logging(self._settings)
-        data_dir(self._settings).mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (data_dir(self._settings), data_dir(self._settings) / "worktrees", data_dir(self._settings) / "logs"):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._settings.database_url is None:
             self._embedded = EmbeddedServer(data_dir(self._settings))
             self._embedded.start()
@@ -125,13 +127,13 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._note())
             if self._embedded is not None:  # attached ones too: the first to notice becomes its next owner
                 keeper = asyncio.create_task(self._keep(self._embedded), name="embedded-postgres")
                 stack.callback(keeper.cancel)
             pool = await open_pool(dsn, size=DOOR_CONNECTIONS, plan_anew=True, name="coder-door")
             stack.push_async_callback(pool.close)
             door = PostgresDoor(pool, self._clock)
-            token = await self._ensure_token(door)
             queue = await open_pool(dsn, size=QUEUE_CONNECTIONS, name="coder-queue")
             stack.push_async_callback(queue.close)
             lease = await open_pool(dsn, size=1, name="coder-lease")
@@ -140,9 +142,10 @@ class Service:
             await tasks.register_host(self.host, host_name())
             # The node last, so that it is the first to stop: it claims nothing from then on, and while it drains the API still answers.
             url = await stack.enter_async_context(self._web(door)) if self._role != "dispatch" else None
-            await stack.enter_async_context(self._note(url))
             if self._role != "api":
                 await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), dsn))
+            # Made last, so that one that is shown once is not lost to something that did not start.
+            token = await self._ensure_token(door)
             await ready(Ready(url, token, dsn))
             await stop.wait()
             log.info("stopping", drain_seconds=self._settings.drain_seconds)
@@ -207,41 +210,43 @@ class Service:
 
     @asynccontextmanager
     async def _web(self, door: Door) -> AsyncIterator[str]:
-        """Serve the API; answers its address."""
+        """Serve the API; answers its address. The socket is bound here, since uvicorn would end the process when it cannot."""
+        host, port = self._settings.host, self._settings.port
+        try:
+            listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            raise Unavailable(
+                f"The API cannot listen on {host}:{port} ({error.strerror}); set CODER_PORT or CODER_HOST to a free one."
+            ) from error
         config = uvicorn.Config(
             build(door, self._settings, self.host),
-            host=self._settings.host,
-            port=self._settings.port,
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )
         server = SignalFreeServer(config)
-        serving = asyncio.create_task(server.serve(), name="api")
+        serving = asyncio.create_task(server.serve(sockets=[listening]), name="api")
         try:
             while not server.started:
                 if serving.done():
-                    raise Unavailable(
-                        f"The API cannot listen on {self._settings.host}:{self._settings.port}; is something else there? "
-                        "Set CODER_PORT to a free port."
-                    )
+                    raise Unavailable("The API ended while it started; look at the log above.")
                 await asyncio.wait({serving}, timeout=0.01)
-            host, port = server.servers[0].sockets[0].getsockname()[:2]
+            host, port = listening.getsockname()[:2]
             yield f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         finally:
             server.should_exit = True
             await asyncio.gather(serving, return_exceptions=True)
 
     @asynccontextmanager
-    async def _note(self, url: str | None) -> AsyncIterator[None]:
+    async def _note(self) -> AsyncIterator[None]:
         """Say in the data directory who serves it, for `coder down`; it is true as long as the file is locked."""
         path = service_file(self._settings, self._role)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if not wait(fd, time.sleep):
                 raise Unavailable(f"coder already runs on this data directory ({path} is locked); stop it with `coder down` first.")
-            write(fd, {"pid": os.getpid(), "url": url, "role": self._role})
+            write(fd, {"pid": os.getpid(), "role": self._role})
             try:
                 yield
             finally:

@@ -104,14 +104,17 @@ def approve(
     """Take a change over into the project's checkout, or onto a branch."""
     if branch is not None and commit:
         raise InvalidInput("A branch always gets a commit; leave --commit out.")
+    if branch is not None and not branch.strip():
+        raise InvalidInput("The name of the branch is empty; name one, or leave --branch out to write into the checkout.")
     target: Literal["checkout", "branch"] = "checkout" if branch is None else "branch"
     at = desk(context)
-    row = lookup.change(at.door, change)
+    row = _shown(at, change, fingerprint)
     decision = _decide(at, "change_approve", row, fingerprint, reason, target=target, branch=branch, commit=commit)
     if json:
         put_json(decision)
     else:
-        put(f"Change {row['id']} is approved into {'branch ' + decision['branch'] if branch else 'the checkout of ' + row['project']}.")
+        branched = decision["target"] == "branch"
+        put(f"Change {row['id']} is approved into {'branch ' + decision['branch'] if branched else 'the checkout of ' + row['project']}.")
 
 
 @commands.command()
@@ -125,12 +128,22 @@ def reject(
 ) -> None:
     """Refuse a change; the agent hears the reason with its next prompt."""
     at = desk(context)
-    row = lookup.change(at.door, change)
+    row = _shown(at, change, fingerprint)
     decision = _decide(at, "change_reject", row, fingerprint, reason, work="discard" if discard else "keep")
     if json:
         put_json(decision)
     else:
         put(f"Change {row['id']} is rejected; {'the worktree goes back to its base' if discard else 'the work stays in the worktree'}.")
+
+
+def _shown(at: Desk, change: str, fingerprint: str | None) -> dict[str, Any]:
+    """The change that was looked at: a session's open change may be another by now, so that needs the fingerprint as well."""
+    row = lookup.change(at.door, change)
+    if fingerprint is None and not row["id"].startswith(change.lower()):
+        raise InvalidInput(
+            f"{change} is a session, whose change may be another than the one you read; name change {row['id']}, or give its --fingerprint."
+        )
+    return row
 
 
 def _decide(at: Desk, statement: str, change: dict[str, Any], fingerprint: str | None, reason: str | None, **how: Any) -> dict[str, Any]:

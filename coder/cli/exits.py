@@ -82,6 +82,11 @@ class Commands(TyperGroup):
         except CoderError as error:
             complain(error.message)
             return next((code for kind, code in OF_ERROR if isinstance(error, kind)), FAILED)
+        except OSError as error:
+            complain(
+                f"{error.strerror or type(error).__name__}: {error.filename or 'the output'}; correct the path, its rights or its space."
+            )
+            return FAILED
         except Exception as error:  # noqa: BLE001 - the last resort: a sentence with the place instead of a traceback
             return _fault(error)
 

@@ -20,6 +20,8 @@ _SHOWN = {
 }
 _STYLES = (("+++", "1"), ("---", "1"), ("+", "32"), ("-", "31"), ("@@", "36"), ("diff ", "1"))
 
+CELL_CHARACTERS = 120
+
 
 def visible(text: str) -> str:
     """Text in which every control character, bidi mark and lone surrogate is written out, as in `\\x1b`."""
@@ -58,8 +60,13 @@ def when(moment: str | None) -> str:
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def short(text: str) -> str:
+    """A cell's text: what is longer than any title is cut, here and in a pipe; `--json` has it whole."""
+    return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
-    """Rows under headings; on a terminal the last column is cut to its width, elsewhere all is whole.
+    """Rows under headings; on a terminal the last column is cut to its width, elsewhere a cell has at most 120 characters.
 
     Args:
         empty: what to say, on standard error, when there are none.
@@ -68,7 +75,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> 
     from rich.table import Table
     from rich.text import Text
 
-    cells = [[one_line("" if cell is None else str(cell)) for cell in row] for row in rows]
+    cells = [[short(one_line("" if cell is None else str(cell))) for cell in row] for row in rows]
     if not cells:
         progress(empty)
         return

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.raw_cursor import RawCursor
 
-from coder.errors import Unavailable
+from coder.errors import InvalidInput, Unavailable
 from coder.postgres.door import STATEMENTS, missing
 from coder.postgres.pool import in_our_words
 
@@ -24,10 +24,12 @@ def our_words() -> Iterator[None]:
         if known is not None:
             raise known from error
         if isinstance(error, psycopg.OperationalError):
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else "no answer"
+            reason = (str(error).strip().splitlines() or ["no answer"])[0]
             raise Unavailable(
                 f"The database cannot be reached ({reason}); start it with `coder up`, or correct CODER_DATABASE_URL."
             ) from error
+        if error.diag.sqlstate is None and isinstance(error, psycopg.ProgrammingError):
+            raise InvalidInput(f"The database's address is not acceptable ({error}); correct CODER_DATABASE_URL.") from error
         raise
 
 

@@ -89,3 +89,7 @@ class Rescuer:
                 raise
             except CoderError as error:
                 log.warning("a worktree could not be settled; it is tried again", session=str(worktree.session_id), why=error.message)
+            except Exception:
+                log.exception(
+                    "a worktree could not be settled in a way nobody foresaw; it is tried again", session=str(worktree.session_id)
+                )

@@ -13,7 +13,6 @@ Run as `python -I -S witness.py <folder> <task> <session> <epoch> <what to do>`,
 
 import fcntl
 import os
-import signal
 import sys
 import time
 
@@ -36,6 +35,8 @@ def main() -> None:
     say("start")
     stop = -1
     if "family" in words:
+        import signal  # only here: it costs as much as all the rest of this program
+
         reading, stop = os.pipe()
         if os.fork() == 0:
             os.close(stop)

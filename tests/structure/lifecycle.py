@@ -33,12 +33,15 @@ QUEUE = (
     ("idle", "scheduled", "a task with a later run_at is inserted"),
     ("scheduled", "ready", "the time has come"),
     ("ready", "running", "claimed"),
+    ("ready", "scheduled", "the run_at of what waited was moved to later"),
     ("ready", "idle", "what waited was cancelled"),
+    ("scheduled", "idle", "what waited was cancelled"),
     ("running", "ready", "the turn ended, more waits"),
     ("running", "scheduled", "the turn ended, more waits for its time"),
     ("running", "idle", "the turn ended, nothing waits"),
     ("running", "held", "the task was interrupted, or failed in a session that holds on failure"),
     ("held", "ready", "resume, retry, or dismiss with more waiting"),
+    ("held", "scheduled", "dismiss, and more waits for its time"),
     ("held", "idle", "dismiss, or the session is closed"),
 )
 

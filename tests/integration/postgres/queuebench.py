@@ -67,6 +67,14 @@ class Bench:
     def value(self, query: str, *values: Any) -> Any:
         return self.one(query, *values)[0]
 
+    def forced(self, query: str, *parameters: Any) -> None:
+        """Put a row into a state that only coder may give it."""
+        self.do("select set_config('coder.actor', 'node', false)")
+        try:
+            self.do(query, *parameters)
+        finally:
+            self.do("select set_config('coder.actor', '', false)")
+
     def do(self, query: str, *values: Any) -> None:
         self.sql.execute(query, values or None)
 

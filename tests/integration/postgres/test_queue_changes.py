@@ -89,7 +89,7 @@ def test_a_turn_that_undid_everything_supersedes_with_nothing(bench: Bench, node
 def test_a_conflicted_change_is_superseded_too(bench: Bench, node: Node) -> None:
     project = bench.project()
     first = make_change(node, project)
-    bench.do("update pending_changes set state = 'conflicted'")
+    bench.forced("update pending_changes set state = 'conflicted'")
     make_change(node, project, "2" * 40, session_id=first.session_id)
     assert changes(bench) == [("superseded", "1"), ("pending", "2")]
 
@@ -154,6 +154,6 @@ def test_the_work_of_a_dead_node_becomes_its_change(bench: Bench, node: Node) ->
     change = bench.one("select * from pending_changes")
     assert (change.turn_outcome, change.agent, change.task_id) == ("interrupted", "native", task)
     assert bench.value(rescue, claimed.session_id, task, taken, b"d") == "gone"
-    bench.do("update pending_changes set state = 'applying'")
+    bench.forced("update pending_changes set state = 'applying'")
     bench.do("update session_worktrees set unsnapshotted_task = %s", task)
     assert bench.value(rescue, claimed.session_id, task, taken, b"d") == "applying"

@@ -256,8 +256,16 @@ def test_deleting_an_ended_task_takes_its_messages_along_but_never_a_change(benc
     bench.do("delete from tasks where id = %s", task)
     assert bench.value("select count(*) from messages") == 0
     change = make_change(node, project)
-    with refused("23503"):
+    with refused("CD409", "made a change"):
         bench.do("delete from tasks where id = %s", change.task_id)
+
+
+def test_the_state_of_a_change_is_set_by_decisions_alone(bench: Bench) -> None:
+    change = make_change(bench.node(), bench.project())
+    for table in ("pending_changes", "changes"):
+        with refused("CD422", "coder.approve"):
+            bench.do(f"update {table} set state = 'approved' where id = %s", change.id)
+    assert bench.value("select state from changes") == "pending"
 
 
 def test_a_session_with_tasks_is_not_deleted(bench: Bench) -> None:
