@@ -1263,7 +1263,7 @@ begin
         perform from session_worktrees w where w.session_id = q.session_id for update skip locked;
         continue when not found and exists (select from session_worktrees w where w.session_id = q.session_id);
         v_sessions := v_sessions || q.session_id;
-        v_reason := case when t.node_id = p_node then 'internal' when t.node_id = any (v_crashed) then 'crash' else 'lease_lost' end;
+        v_reason := case when t.node_id = p_node and exists (select from nodes n where n.id = p_node) then 'internal' when t.node_id = any (v_crashed) then 'crash' else 'lease_lost' end;
         v_state := case when t.cancel_requested_at is not null then 'cancelled' when t.first_event_at is not null then 'interrupted'
                         when t.attempts >= t.max_attempts then 'failed' else 'pending' end;
         update tasks set state = v_state,

@@ -35,12 +35,6 @@ async def stage(database: str, tmp_path: Path, seed: int) -> AsyncIterator[Stage
     await stage.close()
 
 
-@pytest.fixture
-def long(request: pytest.FixtureRequest) -> bool:
-    """Whether to run the long tests whole."""
-    return bool(request.config.getoption("--long"))
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedServer]:
     """A server of the module's own that may be restarted and keeps its promises: what it acknowledged is on disk."""

@@ -99,11 +99,11 @@ async def test_a_partition_shorter_than_the_lease_hurts_nobody(stage: Stage) -> 
         assert await stage.value("select count(*) from tasks where reason is not null or attempts <> 1") == 0
 
 
-@pytest.mark.parametrize("how", ["partition", "partition to client", "swallow and refuse", "refuse"])
-async def test_a_partition_longer_than_the_lease(stage: Stage, how: str, long: bool) -> None:
+@pytest.mark.parametrize(
+    "how", ["partition", *(pytest.param(how, marks=pytest.mark.long) for how in ("partition to client", "swallow and refuse", "refuse"))]
+)
+async def test_a_partition_longer_than_the_lease(stage: Stage, how: str) -> None:
     """The agents are gone before anybody else may take their sessions; the node is fenced, and works on under a new id once it is back."""
-    if how != "partition" and not long:
-        pytest.skip("a long one; --long runs it")
     await stage.furnish(projects=1, sessions=4)
     async with Proxy(stage.dsn).serving() as proxy:
         cut_off = await stage.node(dsn=proxy.dsn, listen=proxy.dsn, lease=LEASE, beat=BEAT, poll=POLL, answer=3)

@@ -201,11 +201,9 @@ async def test_a_little_of_everything(stage: Stage) -> None:
         await settles(raging)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("round", range(8))
-async def test_much_of_everything(durable: Stage, server: EmbeddedServer, long: bool, round: int) -> None:
-    if not long:
-        pytest.skip("a long one; --long runs it")
-
+async def test_much_of_everything(durable: Stage, server: EmbeddedServer, round: int) -> None:
     def restart() -> None:
         if durable.rng.random() < 0.5:
             server.stop()

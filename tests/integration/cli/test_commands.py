@@ -200,7 +200,7 @@ def decided(cli: Cli, *arguments: Any, outcome: str = "approved", code: int = 0,
 def test_a_change_is_approved(cli: Cli) -> None:
     change = cli.node.change()
     session = str(change["session_id"])[:8]
-    assert change["id"] in cli.refused("change", "approve", session, code=2), "its change may be another than the one that was read"
+    assert str(change["id"]) in cli.refused("change", "approve", session, code=2), "its change may be another than the one that was read"
     assert "empty" in cli.refused("change", "approve", change["id"], "--branch", "", code=2)
     result = decided(
         cli, "change", "approve", session, "--fingerprint", change["fingerprint"], "--branch", "topic", "--reason", "good", "--json"

@@ -186,6 +186,18 @@ def test_a_node_gives_back_what_it_was_given_but_never_heard_of(bench: Bench, no
     assert bench.rows("select * from coder.reap(%s, '{}')", other.id)[0].task_id == theirs
 
 
+@pytest.mark.parametrize(("lives", "reason"), [(True, "internal"), (False, "lease_lost")])
+def test_what_a_node_lost_sight_of_and_what_it_lost_with_its_lease_are_told_apart(
+    bench: Bench, node: Node, lives: bool, reason: str
+) -> None:
+    claimed = running(bench, node, seen=True)
+    if not lives:
+        node.die()
+    rows = bench.rows("select * from coder.reap(%s, %s)", node.id, [] if lives else [claimed.epoch])
+    assert [(row.task_id, row.state) for row in rows] == [(claimed.id, "interrupted")]
+    assert bench.task(claimed.id).reason == reason
+
+
 @pytest.mark.parametrize("how", ["unknown", "over"])
 def test_a_node_without_a_lease_claims_nothing(bench: Bench, node: Node, how: str) -> None:
     """Its tasks would run without an owner."""

@@ -268,6 +268,14 @@ def test_the_state_of_a_change_is_set_by_decisions_alone(bench: Bench) -> None:
     assert bench.value("select state from changes") == "pending"
 
 
+@pytest.mark.parametrize("state", ["applying", "conflicted", "approved", "rejected", "superseded"])
+def test_the_state_of_a_change_is_never_set_by_hand(bench: Bench, state: str) -> None:
+    change = make_change(bench.node(), bench.project())
+    with refused("CD422", f"The state of change {change.id} is set by coder alone", "coder.approve"):
+        bench.do("update pending_changes set state = %s where id = %s", state, change.id)
+    assert bench.value("select state from pending_changes") == "pending"
+
+
 def test_a_session_with_tasks_is_not_deleted(bench: Bench) -> None:
     session = bench.session_of(bench.add(bench.project()))
     with refused("23503"):
