@@ -49,7 +49,7 @@ async def postgres(settings: Settings, dsn: str) -> list[Finding]:
     try:
         version = connection.get_server_version()
         origin = "the configured server" if settings.database_url else f"embedded, {find_binaries().origin}"
-        found = [Finding("PostgreSQL", version.major >= 15, f"{version.major}.{version.minor} ({origin})", "use PostgreSQL 15 or newer")]
+        found = [Finding("PostgreSQL", version.major >= 15, f"{version.major}.{version.micro} ({origin})", "use PostgreSQL 15 or newer")]
         found.append(await schema(connection))
         listen = settings.listen_url.get_secret_value() if settings.listen_url else dsn
         found.append(await echo(listen))
