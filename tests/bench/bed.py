@@ -81,6 +81,13 @@ class Queue:
             "insert into tasks (project_id, session_id, input) select project_id, id, 'x' from sessions, generate_series(1, $1::int)", each
         )
 
+    async def empty(self) -> None:
+        """Away with every task and session."""
+        tables = await self.connection.fetch(
+            "select relname from pg_class where relname = any ('{sessions, tasks, messages, frames}') and relkind = 'r'"
+        )
+        await self.connection.execute(f"truncate {', '.join(row['relname'] for row in tables)} cascade")
+
     async def settle(self) -> None:
         """What autovacuum does in time, now: a measurement must not depend on when it comes.
 

@@ -53,7 +53,7 @@ async def claim_finish(bed: Bed) -> list[Figure]:
         sessions = tasks // 5
 
         async def program() -> float:
-            await queue.connection.execute("truncate sessions, tasks, messages cascade")
+            await queue.empty()
             await queue.fill(sessions, 5)
             await queue.settle()
             return await cycles(queue, tasks)
@@ -80,7 +80,7 @@ async def depth(bed: Bed) -> list[Figure]:
             return 1e6 / await cycles(queue, chunk)
 
         async def floor() -> float:
-            await shallow.connection.execute("truncate sessions, tasks, messages cascade")
+            await shallow.empty()
             return await on(shallow)
 
         rounds = 3 if bed.quick else 5

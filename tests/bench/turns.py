@@ -97,7 +97,7 @@ async def null_turns(bed: Bed) -> list[Figure]:
     async with bed.database() as queue, raw_claims(queue.dsn) as raw:
 
         async def program() -> float:
-            await queue.connection.execute("truncate sessions, tasks, messages cascade")
+            await queue.empty()
             await queue.fill(tasks // 5, 5)
             await queue.settle()
             started = perf_counter()
