@@ -183,7 +183,8 @@ class Executor:
             if failed is not None:
                 course.notices.append(failed)
         if known is not None and (known.unsnapshotted_task is not None or known.discard_decision is not None):
-            worktree = await self._boundary.settle(known)
+            # Read again: a rescuer may have been at it until we got hold of the worktree.
+            worktree = await self._boundary.settle(await self._store.worktree_of(task.session_id) or known)
         return worktree
 
     async def _snapshot(self, course: Course) -> Snapshot | None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +15,7 @@ import asyncpg
 from agents.null import NullGuards, NullSetup
 
 from coder.change import Approval, Found, Plan, Snapshot, Worktree
-from coder.errors import CoderError, Held, ProviderError
+from coder.errors import Held, ProviderError
 from coder.events import AgentEvent, Notice, ReasoningDelta, TextDelta, ToolCall, Usage
 from coder.host.logbook import FileLogbook
 from coder.ports import AgentFacts, Backend, Clock, LiveTurn, Turn, Wakeups
@@ -321,6 +321,3 @@ async def house_on(dsn: str, folder: Path) -> AsyncIterator[House]:
         house = House(dsn, folder, stack)
         await house.open()
         yield house
-
-
-__all__ = ["BASE", "QUICK", "Agent", "CoderError", "House", "Notebook", "house_on", "replace"]

@@ -291,6 +291,23 @@ async def test_a_discard_that_is_owed_is_done_before_the_session_s_next_turn(hou
     assert names.index("reset") < names.index("snapshot")
 
 
+async def test_what_somebody_else_settled_meanwhile_is_not_settled_again(house: House) -> None:
+    """The claim said that a discard is owed; whoever held the worktree until then has done it."""
+    node = await house.node()
+    change, fingerprint, session = await make_change(house)
+    await node.stop()
+    decision = await house.sql.fetchval("select coder.reject($1, $2, 'no', 'discard')", change, fingerprint)
+    task = await house.add("say next", session_id=session)
+    house.notebook.calls.clear()
+    house.notebook.held.add(session)
+    await house.node()
+    await house.until("select state = 'running' from tasks where id = $1", task)
+    await house.sql.execute("select coder.discarded($1, $2)", session, decision)
+    house.notebook.held.clear()
+    assert await house.ended(task) == ["completed"]
+    assert house.notebook.names() == ["ensure", "snapshot"]
+
+
 async def crash(house: House, seen: bool, tree: str) -> tuple[int, UUID]:
     """A turn of a node that died in the middle of it."""
     task = await house.add("say x")
