@@ -191,7 +191,7 @@ def test_the_same_lines_again_with_and_without_a_commit(coder: Coder, checkout: 
 def test_reject_and_keep(coder: Coder, checkout: Checkout, project: str, model_server: ModelServer) -> None:
     task = coder.turn(project, "Add a module.", "write more_itertools/extra.py: EXTRA = 1\\n")
     session, change, before = task["session_id"], coder.change(task), checkout.files()
-    coder.cli("change", "reject", session, "--reason", "keep-xylophone: say what it is for")
+    coder.cli("change", "reject", session, "--fingerprint", change["fingerprint"], "--reason", "keep-xylophone: say what it is for")
     worktree = coder.worktree(session)
     assert coder.get(f"/changes/{change['id']}")["state"] == "rejected"
     assert (worktree["base_version"], worktree["discard_decision"]) == (1, None)
@@ -249,7 +249,7 @@ def test_into_a_branch(coder: Coder, checkout: Checkout, project: str, tmp_path:
     assert refused["code"] == "wrong_branch"
     assert coder.get(f"/changes/{change['id']}")["state"] == "pending"
 
-    said = coder.cli("change", "approve", session, "--branch", "release/10.6")
+    said = coder.cli("change", "approve", change["id"], "--branch", "release/10.6")
     assert "release/10.6" in said
     commit = checkout.git("rev-parse", "release/10.6")
     assert checkout.git("rev-parse", f"{commit}^@") == head
