@@ -48,5 +48,24 @@ class Settings(BaseSettings):
     command_seconds: float = Field(600.0, gt=0, description="Longest run of one command of the native agent")
     command_output_bytes: int = Field(262_144, ge=1024, description="Output of one command that the model gets to see")
 
+    model_provider: str = Field("llama-swap", description="Name under which agents know the endpoint; put before bare model names")
+
+    agents_file: Path | None = Field(
+        None, description="A TOML file of further agents; without it agents.toml in the data directory, if there"
+    )
+    permission_seconds: float = Field(900.0, gt=0, description="How long a permission request waits for a person before it is denied")
+    agent_idle_seconds: float = Field(600.0, gt=0, description="A warm agent without a turn for so long is stopped")
+    warm_agents: int = Field(8, ge=1, description="Warm agent processes kept at once on this node; the least recently used goes first")
+    warm_memory_bytes: int = Field(
+        8_589_934_592, ge=0, description="Memory that idle warm agents may hold together before the least recently used goes"
+    )
+    agent_memory_bytes: int = Field(
+        4_294_967_296, ge=0, description="Memory of one agent with all its processes before it is ended; 0 = no limit"
+    )
+    agent_processes: int = Field(512, ge=0, description="Processes of one agent before it is ended; 0 = no limit")
+    sandbox: Literal["auto", "required", "off"] = Field(
+        "auto", description="Confine agents with bubblewrap: where it works, always, or never"
+    )
+
     retention_days: float = Field(14.0, ge=0, description="How long the worktree of a closed session stays")
     log_format: Literal["console", "json"] = Field("console", description="How the service logs")

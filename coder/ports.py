@@ -5,7 +5,7 @@ An adapter implements one of them; nothing else crosses between the worlds.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from coder.change import Approval, ChangeState, Claim, ConflictFile, Found, Plan, PlannedFile, Snapshot, Worktree
-from coder.events import AgentEvent
-from coder.task import Ending, ExecutionPath, Left, Project, Stored, Task
+from coder.events import AgentEvent, Command
+from coder.permission import Answer
+from coder.task import AgentSession, Ending, ExecutionPath, Left, Project, Stored, Task
 from coder.transcript import Spill
 
 
@@ -35,6 +36,11 @@ class Clock(Protocol):
         ...
 
 
+async def nothing_earlier() -> str:
+    """The conversation before a first turn."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One prompt to a backend.
@@ -46,6 +52,9 @@ class Turn:
         model: as the task names it; empty or None = the default.
         model_history: the chat's provider messages as JSON text, None for a fresh chat.
         log: file that collects what the agent prints beside its answer; whoever writes first makes its folder.
+        network: whether the project lets its agents reach the network.
+        agent_session: the agent's own session as it was left after an earlier turn of this chat, None when there is none.
+        earlier: reads the conversation so far, as text to prime an agent with that does not remember it; empty at its beginning.
     """
 
     task_id: int
@@ -60,6 +69,9 @@ class Turn:
     thinking_option_id: str | None
     model_history: str | None
     log: Path
+    network: bool = True
+    agent_session: AgentSession | None = None
+    earlier: Callable[[], Awaitable[str]] = nothing_earlier
 
 
 class LiveTurn(Protocol):
@@ -67,7 +79,8 @@ class LiveTurn(Protocol):
 
     `events` ends when the turn has ended well and raises a `TurnError` when it failed.
     `model_history` is the provider messages as JSON text as far as they are complete, None where
-    the backend keeps its own. Both may be read after the context was left.
+    the backend keeps its own. `agent_session` is the agent's own session to come back to in the next turn, None where
+    there is none or it is not to be resumed. All may be read after the context was left.
     """
 
     @property
@@ -76,14 +89,31 @@ class LiveTurn(Protocol):
     @property
     def model_history(self) -> str | None: ...
 
+    @property
+    def agent_session(self) -> AgentSession | None: ...
+
     def busy_with_tool(self) -> bool:
         """Whether a tool runs at this moment: the inactivity clock stands still meanwhile."""
+        ...
+
+    async def answer(self, request_id: str, answer: Answer) -> None:
+        """Answer a `PermissionRequest` or `Question`; one that the agent no longer waits for is ignored."""
+        ...
+
+    async def reconcile(self) -> bool:
+        """Ask the agent itself how far it is, before it is given up as silent; True when that brought new events."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class AgentFacts:
-    """What a probe found of one agent."""
+    """What a probe found of one agent.
+
+    Attributes:
+        detail: a sentence: why it is not available, or what is odd about it.
+        path: where its program is.
+        install: the command that installs it, for one that is missing.
+    """
 
     agent: str
     execution_path: ExecutionPath
@@ -91,6 +121,11 @@ class AgentFacts:
     version: str | None = None
     detail: str = ""
     models: tuple[str, ...] = ()
+    path: str | None = None
+    modes: tuple[str, ...] = ()
+    thinking_options: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
+    install: str | None = None
 
 
 class Backend(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import Literal
 from uuid import UUID
 
 from coder.change import Snapshot
@@ -82,12 +83,19 @@ INPUT_BYTES = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A git repository on a host, as a turn needs it."""
+    """A git repository on a host, as a turn needs it.
+
+    Attributes:
+        permission_policy: a `permission.Policy`.
+        network: whether its agents may reach the network.
+    """
 
     id: UUID
     name: str
     path: str
     agent_fallback: str
+    permission_policy: str = "allow_in_worktree"
+    network: bool = True
     copy_globs: tuple[str, ...] = ()
     setup_command: str | None = None
     setup_timeout: timedelta = timedelta(minutes=10)
@@ -134,6 +142,24 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentSession:
+    """A session of an agent's own, kept between turns.
+
+    Attributes:
+        id: the agent's id of it.
+        config_hash: of what it was made with (model, mode, options); another one means another session.
+        home: the agent's home directory it is stored in, by name; it can be resumed from there alone.
+        status: `active`: left by a turn of this very node, whose process may still hold it; `stopped`: its process was
+            ended cleanly since; `lost`: its node died, so nobody knows what state it is in.
+    """
+
+    id: str
+    config_hash: str
+    home: str
+    status: Literal["active", "stopped", "lost"] = "active"
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """Everything that is stored when a turn ends, in one transaction, fenced by the task's epoch.
 
@@ -143,6 +169,7 @@ class Ending:
         snapshot: what the worktree holds against its base; None when there is no worktree or it could not be read.
         snapshot_number: which of the session's snapshots it is.
         unsnapshotted: the worktree holds work that `snapshot` does not show.
+        agent_session: the agent's own session to come back to, None where there is none.
     """
 
     task: Task
@@ -164,6 +191,7 @@ class Ending:
     snapshot: Snapshot | None = None
     snapshot_number: int = 0
     unsnapshotted: bool = False
+    agent_session: AgentSession | None = None
 
     @property
     def state(self) -> TaskState:

@@ -10,8 +10,8 @@ Omitted on purpose: files, frames and message ids; time. `apply` is called by on
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
 
 from coder.events import AgentEvent, Notice, ReasoningDelta, TextDelta, ToolCall, Usage
 from coder.task import SUMMARY_CHARACTERS
@@ -75,6 +75,21 @@ def clean_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {clean(key): clean_value(item) for key, item in value.items()}
     return value
+
+
+Event = TypeVar("Event")
+
+
+def cleaned(event: Event) -> Event:
+    """An event with every text in it cleaned, those of the words it holds included."""
+    changes: dict[str, Any] = {}
+    for each in fields(event):  # type: ignore[arg-type]
+        value = getattr(event, each.name)
+        if isinstance(value, str):
+            changes[each.name] = clean(value)
+        elif isinstance(value, tuple):
+            changes[each.name] = tuple(clean(item) if isinstance(item, str) else cleaned(item) for item in value)
+    return replace(event, **changes)  # type: ignore[type-var]
 
 
 class _Prose:
@@ -165,7 +180,9 @@ class Transcript:
                 self._usage.context_tokens if event.context_tokens is None else event.context_tokens,
             )
             return (event,)
-        return self._said((), Notice(clean(event.text)), None)
+        if isinstance(event, Notice):
+            return self._said((), Notice(clean(event.text)), None)
+        return (cleaned(event),)
 
     def summary(self, characters: int = SUMMARY_CHARACTERS) -> str:
         """The first `characters` characters of the answer."""

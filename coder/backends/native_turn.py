@@ -37,6 +37,7 @@ from coder.backends.turn_log import TurnLog
 from coder.config import Settings
 from coder.errors import DiskFull, TurnError
 from coder.events import AgentEvent, Notice
+from coder.permission import Answer as Answered
 from coder.ports import Turn
 from coder.transcript import clean_value
 
@@ -101,8 +102,19 @@ class NativeTurn:
     def model_history(self) -> str | None:
         return self._before if self._forgotten else grown(self._before, complete(self._added()))
 
+    @property
+    def agent_session(self) -> None:
+        """None: the chat itself remembers."""
+
     def busy_with_tool(self) -> bool:
         return self._running_tools > 0
+
+    async def answer(self, request_id: str, answer: Answered) -> None:
+        """Never called: the native agent asks for nothing."""
+
+    async def reconcile(self) -> bool:
+        """An endpoint that answers nothing has nothing to tell."""
+        return False
 
     def __aiter__(self) -> AsyncIterator[AgentEvent]:
         return self

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from coder.change import Snapshot, Worktree
 from coder.events import AgentEvent, TextDelta, Usage
+from coder.permission import Answer
 from coder.ports import AgentFacts, LiveTurn, Turn
 from coder.task import ExecutionPath, Project
 
@@ -27,6 +28,14 @@ class NullLive:
     model_history: str | None = None
 
     def busy_with_tool(self) -> bool:
+        return False
+
+    @property
+    def agent_session(self) -> None: ...
+
+    async def answer(self, request_id: str, answer: Answer) -> None: ...
+
+    async def reconcile(self) -> bool:
         return False
 
 

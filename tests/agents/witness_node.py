@@ -33,6 +33,7 @@ from coder.events import AgentEvent, TextDelta, Usage
 from coder.host.identity import host_id, host_name
 from coder.host.logbook import FileLogbook
 from coder.host.slot import take
+from coder.permission import Answer
 from coder.ports import AgentFacts, Backend, Claimed, LiveTurn, Turn, Wakeups
 from coder.postgres import listener, pool
 from coder.postgres.changes import PostgresChanges
@@ -121,6 +122,14 @@ class WitnessLive:
     model_history: str | None = None
 
     def busy_with_tool(self) -> bool:
+        return False
+
+    @property
+    def agent_session(self) -> None: ...
+
+    async def answer(self, request_id: str, answer: Answer) -> None: ...
+
+    async def reconcile(self) -> bool:
         return False
 
 

@@ -18,6 +18,7 @@ from coder.change import Approval, Found, Plan, Snapshot, Worktree
 from coder.errors import Held, ProviderError
 from coder.events import AgentEvent, Notice, ReasoningDelta, TextDelta, ToolCall, Usage
 from coder.host.logbook import FileLogbook
+from coder.permission import Answer
 from coder.ports import AgentFacts, Backend, Clock, LiveTurn, Turn, Wakeups
 from coder.postgres.changes import PostgresChanges
 from coder.postgres.listener import Listener
@@ -40,6 +41,14 @@ class Live:
 
     def busy_with_tool(self) -> bool:
         return self.tool
+
+    @property
+    def agent_session(self) -> None: ...
+
+    async def answer(self, request_id: str, answer: Answer) -> None: ...
+
+    async def reconcile(self) -> bool:
+        return False
 
 
 @dataclass

@@ -1,0 +1,139 @@
+"""The registry of agents: what an entry of `agents.toml` says, and the command line and environment it comes to. Pure.
+
+The built-in entries are in `coder/agents.toml`; a file of one's own adds entries, or changes fields of built-in ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from coder.errors import InvalidInput
+
+Protocol = Literal["opencode", "acp", "pty"]
+Stream = Literal["text", "claude", "codex", "qwen", "goose", "opencode"]
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+
+
+class AgentSpec(BaseModel):
+    """One agent: how it is run and spoken to.
+
+    A string may hold the placeholders `{prompt}`, `{model}`, `{worktree}` (of the turn), `{home}` (the agent's own home) and, of the
+    configured endpoint, `{base_url}`, `{origin}`, `{base_path}`, `{key}`, `{provider}`, `{default_model}`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocol: Protocol = Field(description="How coder speaks with it")
+    command: tuple[str, ...] = Field(min_length=1, description="Program and arguments; the program is looked up in PATH")
+    version_command: tuple[str, ...] = Field((), description="What prints its version; empty = the program with --version")
+    install: str = Field("", description="The command that installs it")
+    env: dict[str, str] = Field({}, description="Variables it gets")
+    pass_env: tuple[str, ...] = Field((), description="Names of variables of the dispatcher that it gets, its keys for example")
+    copy_files: tuple[str, ...] = Field((), description="Files below the user's home copied into the agent's own at start: its login")
+    use_endpoint: bool = Field(False, description="Point it at CODER_MODEL_BASE_URL, with `endpoint_env` and `endpoint_files`")
+    endpoint_env: dict[str, str] = Field({}, description="Variables that point it at the configured endpoint")
+    endpoint_files: dict[str, str] = Field({}, description="Files below its home, with their content, that do so")
+    models: tuple[str, ...] = Field((), description="Models to offer where it cannot be asked")
+    default_mode: str | None = Field(None, description="Mode of turns that name none")
+    multiplex: bool = Field(False, description="acp: one process may hold several sessions")
+    stream: Stream = Field("text", description="pty: what its output is")
+    continue_command: tuple[str, ...] = Field((), description="pty: command that goes on with an earlier {session}")
+    enabled: bool = Field(True, description="Whether it is offered")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The configured model endpoint, as placeholders want it."""
+
+    base_url: str
+    key: str
+    provider: str
+    default_model: str
+
+    def values(self) -> dict[str, str]:
+        parts = urlsplit(self.base_url)
+        return {
+            "base_url": self.base_url.rstrip("/"),
+            "origin": f"{parts.scheme}://{parts.netloc}",
+            "base_path": parts.path.strip("/"),
+            "key": self.key or "none",
+            "provider": self.provider,
+            "default_model": self.default_model,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Agents by name."""
+
+    agents: Mapping[str, AgentSpec] = field(default_factory=dict)
+
+
+def parse(*files: tuple[str, Mapping[str, Any]]) -> Registry:
+    """Read the tables of registry files, later ones over earlier ones, field by field.
+
+    Args:
+        files: a file's name for sentences, and its content as parsed TOML: a table per agent.
+
+    Raises:
+        InvalidInput: an entry is not one; says which, in which file, and what is wrong.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for file, content in files:
+        for name, table in content.items():
+            if not NAME.fullmatch(name) or name == "native":
+                raise InvalidInput(f"{file}: an agent is named by 1 to 40 of a-z, 0-9, '.', '_' and '-', not native; {name!r} is not.")
+            if not isinstance(table, Mapping):
+                raise InvalidInput(f"{file}: {name} is not a table; write [{name}] and its fields below.")
+            tables[name] = {**tables.get(name, {}), **table}
+            try:
+                AgentSpec(**tables[name])
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(str(part) for part in first["loc"])
+                raise InvalidInput(f"{file}: agent {name}, field {where}: {first['msg'].rstrip('.')}; correct it.") from error
+    return Registry({name: spec for name, table in tables.items() if (spec := AgentSpec(**table)).enabled})
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Put values for placeholders; braces around anything else stay as they are."""
+    return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
+
+
+def command_line(command: tuple[str, ...], values: Mapping[str, str]) -> list[str]:
+    """A command with its placeholders filled in. An argument whose value is empty is left out, with the option before it."""
+    filled: list[str] = []
+    for argument in command:
+        names = [name for name in PLACEHOLDER.findall(argument) if name in values]
+        if names and not any(values[name] for name in names):
+            if len(filled) > 1 and filled[-1].startswith("-"):
+                filled.pop()
+            continue
+        filled.append(fill(argument, values))
+    return filled
+
+
+def environment(spec: AgentSpec, endpoint: Endpoint | None, base: Mapping[str, str], home: str) -> dict[str, str]:
+    """What an agent gets besides what every program gets: its home, its own variables, and the endpoint's if it uses that.
+
+    Args:
+        base: the dispatcher's environment, for `pass_env`.
+        home: absolute path of the agent's home.
+    """
+    values = {"home": home, **(endpoint.values() if endpoint else {})}
+    found = {name: base[name] for name in spec.pass_env if name in base}
+    found |= {name: fill(value, values) for name, value in spec.env.items()}
+    if spec.use_endpoint and endpoint is not None:
+        found |= {name: fill(value, values) for name, value in spec.endpoint_env.items()}
+    xdg = {f"XDG_{kind.upper()}_HOME": f"{home}/.{place}" for kind, place in XDG.items()}
+    return {**xdg, "HOME": home, **found}
+
+
+XDG = {"config": "config", "data": "local/share", "cache": "cache", "state": "local/state"}

@@ -1,0 +1,89 @@
+"""Starts the processes of one agent: its own home, its environment, its guardian. All agents' backends start theirs here.
+
+Invariant: two nodes never share a home: it lies below the node slot's directory, and is used again by whoever has the slot next.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from coder.agents import AgentSpec, Endpoint, environment, fill
+from coder.backends.environment import agent_environment
+from coder.backends.guardian import BUFFER_BYTES, Guarded, Guardians
+
+NOBODY_THERE = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true"}
+
+
+class Launcher:
+    """How to start one agent.
+
+    Args:
+        homes: directory of this node slot's agent homes, `<data directory>/homes/<slot>`.
+        endpoint: the configured model endpoint, None when there is none.
+    """
+
+    def __init__(self, name: str, spec: AgentSpec, guardians: Guardians, homes: Path, endpoint: Endpoint | None) -> None:
+        self.name = name
+        self.spec = spec
+        self.endpoint = endpoint
+        self.home = homes / name
+        self.home_name = f"{homes.name}/{name}"
+        self._guardians = guardians
+
+    def program(self) -> str | None:
+        """Where the agent's program is, None when it is not installed."""
+        return shutil.which(self.spec.command[0], path=self.environment().get("PATH"))
+
+    def environment(self) -> dict[str, str]:
+        """The agent's whole environment."""
+        return agent_environment(os.environ, {**NOBODY_THERE, **environment(self.spec, self.endpoint, os.environ, str(self.home))})
+
+    def prepare(self) -> None:
+        """Make the agent's home, with its login from the user's and what points it at the configured endpoint."""
+        for folder in (".config", ".local/share", ".cache", ".local/state"):
+            (self.home / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        user = Path.home()
+        for name in self.spec.copy_files:
+            if (user / name).is_file():
+                (self.home / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                shutil.copy2(user / name, self.home / name)
+        if self.spec.use_endpoint and self.endpoint is not None:
+            values = {"home": str(self.home), **self.endpoint.values()}
+            for name, content in self.spec.endpoint_files.items():
+                (self.home / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                (self.home / name).write_text(fill(content, values))
+
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        worktree: Path | None,
+        network: bool,
+        extra: Mapping[str, str] | None = None,
+        stdin: int = DEVNULL,
+        stdout: int = PIPE,
+        stderr: int = PIPE,
+        terminal: bool = False,
+        limit: int = BUFFER_BYTES,
+    ) -> Guarded:
+        """Start one of the agent's programs.
+
+        Args:
+            worktree: root of the worktree it may write; None = it serves all worktrees of this host.
+            network: whether it may reach the network.
+            extra: variables besides `environment()`.
+            stdin, stdout, stderr, terminal, limit: as `Guardians.spawn`.
+
+        Raises:
+            AgentUnavailable: there is no such program.
+            InternalError: the system refused to start a process.
+        """
+        env = {**self.environment(), **(extra or {})}
+        return await self._guardians.spawn(
+            argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal, limit=limit
+        )
