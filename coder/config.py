@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     model_protocol: Literal["auto", "openai", "anthropic"] = Field("auto", description="What the endpoint speaks; auto = by its address")
     default_model: str | None = Field(None, description="Model of tasks that name none")
     max_requests: int = Field(100, ge=1, description="Model requests in one turn before it ends as tool_loop")
+    retry_seconds: float = Field(
+        28800.0, ge=0, description="How long one model request is tried again while its endpoint is overloaded or away; 0 = never"
+    )
     command_seconds: float = Field(600.0, gt=0, description="Longest run of one command of the native agent")
     command_output_bytes: int = Field(262_144, ge=1024, description="Output of one command that the model gets to see")
 

@@ -95,7 +95,7 @@ class Service:
     def __init__(self, settings: Settings, role: Role, backends: Callable[[Guardians], Mapping[str, Backend]] | None = None) -> None:
         self._settings = settings
         self._role = role
-        self._backends = backends or (lambda guardians: {"native": NativeBackend(settings, guardians)})
+        self._backends = backends or (lambda guardians: {"native": NativeBackend(settings, guardians, self._clock)})
         self._embedded: EmbeddedServer | None = None
         self._clock = SystemClock()
         self.host = host_id(data_dir(settings))

@@ -18,7 +18,7 @@ from coder.backends.guardian import Guardians
 from coder.backends.native_model import Models
 from coder.config import Settings
 from coder.errors import ProviderError
-from coder.ports import AgentFacts, LiveTurn, Turn
+from coder.ports import AgentFacts, Clock, LiveTurn, Turn
 from coder.task import ExecutionPath
 
 AGENT = "native"
@@ -29,8 +29,9 @@ class NativeBackend:
 
     execution_path = ExecutionPath.NATIVE
 
-    def __init__(self, settings: Settings, guardians: Guardians) -> None:
+    def __init__(self, settings: Settings, guardians: Guardians, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         self._guardians = guardians
         self._models = Models(settings)
 
@@ -60,4 +61,4 @@ class NativeBackend:
         from coder.backends.native_turn import NativeTurn
 
         async with AsyncExitStack() as stack:
-            yield NativeTurn(turn, self._settings, self._models, self._guardians, stack)
+            yield NativeTurn(turn, self._settings, self._models, self._guardians, self._clock, stack)

@@ -2,7 +2,7 @@
 
 Invariant: the endpoint's key is in no sentence, whatever the endpoint echoes.
 
-Omitted on purpose: retrying; whether a failure is worth one is told from the exception, not from the sentence.
+Omitted on purpose: retrying itself, see `native_answers.py`; whether a failure is worth one is told from the exception.
 Loads pydantic-ai, so it is imported only once a turn runs.
 """
 
@@ -14,6 +14,7 @@ from pydantic_ai import exceptions as failures
 
 from coder.backends.native_model import Endpoint
 from coder.errors import ProviderError, ToolLoop, TurnError
+from coder.events import RetryScheduled
 from coder.transcript import clean
 
 _SAID_CHARACTERS = 300
@@ -75,6 +76,22 @@ def explain(error: failures.AgentRunError, endpoint: Endpoint, model: str, max_r
         what, advice = next((what, advice) for kind, what, advice in _ADVICE if isinstance(error, kind))
     said = endpoint.without_key(clean(_said(error)))
     return ProviderError(f"{endpoint.shown} {what.format(model=model)} ({said}); {advice.format(model=model)}.")
+
+
+def retryable(error: Exception) -> bool:
+    """Whether sending the same request again may help: a rate limit, a 5xx, the network. A used-up quota will not come back by waiting."""
+    if isinstance(error, failures.ModelQuotaExceededError):
+        return False
+    if isinstance(error, failures.ModelRateLimitError | failures.ModelConnectionError):
+        return True
+    return isinstance(error, failures.ModelHTTPError) and (error.status_code == 429 or error.status_code >= 500)
+
+
+def retry_of(error: Exception, attempt: int, delay: float, endpoint: Endpoint) -> RetryScheduled:
+    """What watchers are told before a wait: the endpoint's own words, and its code where it gave one."""
+    said = endpoint.without_key(clean(_said(error) if isinstance(error, failures.AgentRunError) else str(error)))
+    code = str(error.status_code) if isinstance(error, failures.ModelHTTPError) else None
+    return RetryScheduled(attempt, delay, said, code)
 
 
 def _connection(error: failures.ModelConnectionError) -> tuple[str, str]:

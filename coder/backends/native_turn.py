@@ -3,12 +3,13 @@
 Invariant: what the turn added to the chat is whole afterwards, however it ended; every failure of the endpoint is a
 `TurnError` with a sentence; the run is never more than one event ahead of who reads.
 
-Omitted on purpose: retrying requests, permissions (the file tools are confined instead, commands are not), time limits.
+Omitted on purpose: permissions (the file tools are confined instead, commands are not), time limits.
 Loads pydantic-ai; see `native.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import functools
 import os
@@ -36,9 +37,9 @@ from coder.backends.native_tools import Answer, Tools
 from coder.backends.turn_log import TurnLog
 from coder.config import Settings
 from coder.errors import DiskFull, TurnError
-from coder.events import AgentEvent, Notice
+from coder.events import AgentEvent, Notice, RetryScheduled
 from coder.permission import Answer as Answered
-from coder.ports import Turn
+from coder.ports import Clock, Turn
 from coder.transcript import clean_value
 
 # Else the first run prints an advertisement on a terminal's standard error.
@@ -69,11 +70,14 @@ class NativeTurn:
         stack: the context of the turn; closing it ends the run.
     """
 
-    def __init__(self, turn: Turn, settings: Settings, models: Models, guardians: Guardians, stack: AsyncExitStack) -> None:
+    def __init__(self, turn: Turn, settings: Settings, models: Models, guardians: Guardians, clock: Clock, stack: AsyncExitStack) -> None:
         self._turn = turn
         self._settings = settings
         self._models = models
+        self._clock = clock
         self._stack = stack
+        self._asked: asyncio.Task[AgentStreamEvent | AgentRunResultEvent[str]] | None = None
+        self._announced = asyncio.Event()
         self._log = TurnLog(turn.log, models.endpoint.key if models.endpoint else None)
         self._tools = Tools(
             turn.worktree,
@@ -136,7 +140,7 @@ class NativeTurn:
             if self._stream is None:
                 await self._begin()
             else:
-                self._take(await anext(self._stream))
+                await self._next(self._stream)
         except StopAsyncIteration:
             return False
         except AgentRunError as error:
@@ -146,6 +150,31 @@ class NativeTurn:
                 raise DiskFull(what="the turn's files", where=f"{self._turn.worktree} or {self._turn.log.parent}") from error
             raise
         return True
+
+    async def _next(self, stream: AgentRunEvents[str]) -> None:
+        """Take the run's next event, or what is announced while that is waited for."""
+        if self._asked is None:
+            self._asked = asyncio.ensure_future(anext(stream))
+        announced = asyncio.ensure_future(self._announced.wait())
+        try:
+            await asyncio.wait({self._asked, announced}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            announced.cancel()
+        self._announced.clear()
+        if self._asked.done():
+            asked, self._asked = self._asked, None
+            self._take(asked.result())
+
+    def _announce(self, retry: RetryScheduled) -> None:
+        self._log.line(f"request failed ({retry.message}); sent again in {retry.delay:g} s")
+        self._ready.append(retry)
+        self._announced.set()
+
+    async def _let_go(self) -> None:
+        """A run that is being waited for cannot be closed."""
+        if self._asked is not None:
+            self._asked.cancel()
+            await asyncio.gather(self._asked, return_exceptions=True)
 
     async def _begin(self) -> None:
         """Load what there is of the chat and prepare the run, which starts when its first event is asked for."""
@@ -162,12 +191,13 @@ class NativeTurn:
             instructions=INSTRUCTIONS.format(worktree=self._turn.worktree, cwd=self._turn.cwd),
             model_settings=self._thinking(),
             tools=self._offered(),
-            capabilities=[Answers()],
+            capabilities=[Answers(self._models.endpoint, self._announce, self._clock.sleep, self._settings.retry_seconds)],
             # A model may mend a broken call as often as it may ask at all; an empty answer gets a second chance.
             retries={"tools": limit, "output": 1},
         )
         run = agent.run_stream_events(self._turn.prompt, message_history=messages, usage_limits=UsageLimits(request_limit=limit))
         self._stream = await self._stack.enter_async_context(run)
+        self._stack.push_async_callback(self._let_go)
 
     def _thinking(self) -> ModelSettings:
         option = (self._turn.thinking_option_id or "").strip()

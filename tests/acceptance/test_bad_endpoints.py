@@ -29,7 +29,7 @@ async def house(
     tmp_path_factory: pytest.TempPathFactory, postgres_server: str, template_database: str, model: BadModel
 ) -> AsyncIterator[House]:
     folder = tmp_path_factory.mktemp("house")
-    settings = {"model_base_url": model.url, "model_api_key": KEY, "max_requests": REQUESTS}
+    settings = {"model_base_url": model.url, "model_api_key": KEY, "max_requests": REQUESTS, "retry_seconds": 0}
     async with open_house(folder, postgres_server, template_database, **settings) as made:
         yield made
 
@@ -186,7 +186,7 @@ async def test_an_endpoint_that_is_down_and_comes_up(tmp_path: Path, postgres_se
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    settings = {"model_base_url": f"http://someone:hidden@127.0.0.1:{port}/v1"}
+    settings = {"model_base_url": f"http://someone:hidden@127.0.0.1:{port}/v1", "retry_seconds": 0}
     async with open_house(tmp_path, postgres_server, template_database, **settings) as house:
         project = await house.project()
         words = [f"http://127.0.0.1:{port}/v1", "cannot be reached", "start it, or correct CODER_MODEL_BASE_URL"]

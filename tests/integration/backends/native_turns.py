@@ -17,7 +17,8 @@ from coder.backends.native import NativeBackend
 from coder.config import Settings
 from coder.errors import TurnError
 from coder.events import AgentEvent
-from coder.ports import LiveTurn, Turn
+from coder.ports import Clock, LiveTurn, Turn
+from coder.runtime.clock import SystemClock
 from coder.transcript import Transcript
 
 KEY = "sk-secret-of-the-endpoint"
@@ -34,7 +35,7 @@ def make_worktree(path: Path) -> Path:
 
 
 def settings(**values: Any) -> Settings:
-    return Settings(_env_file=None, **{"default_model": "m1", "model_api_key": SecretStr(KEY), **values})
+    return Settings(_env_file=None, **{"default_model": "m1", "model_api_key": SecretStr(KEY), "retry_seconds": 0, **values})
 
 
 @dataclass
@@ -97,14 +98,14 @@ class Chat:
 
 
 @asynccontextmanager
-async def chat(folder: Path, cwd: str = "", **values: Any) -> AsyncIterator[Chat]:
+async def chat(folder: Path, cwd: str = "", clock: Clock | None = None, **values: Any) -> AsyncIterator[Chat]:
     """A chat in a new worktree below a folder.
 
     Args:
-        values: settings of the backend.
+        values: settings of the backend; requests are not retried unless they say so.
     """
     guardians = Guardians()
-    backend = NativeBackend(settings(**values), guardians)
+    backend = NativeBackend(settings(**values), guardians, clock or SystemClock())
     worktree = make_worktree(folder / "worktree")
     (worktree / cwd).mkdir(exist_ok=True)
     await backend.start()
