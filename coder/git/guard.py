@@ -1,14 +1,19 @@
 """What an agent must not touch in the project's repository, as one digest.
 
 Job: config, hooks, ignore and attribute rules of the repository, and its refs outside `refs/coder/`. Invariant: packing refs
-does not change the digest, moving one does; no git process is started where refs are plain files, since this is read twice a
-turn. Omitted: HEAD (whose moves show in no ref but its branch's) and everything in the checkout itself.
+does not change the digest, moving one does; no git process is started where refs are plain files, and no file is read again
+unless it, or one beside it, may have changed, since this is asked twice a turn. Omitted: HEAD (whose moves show in no ref but
+its branch's) and everything in the checkout itself.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from coder.git.repository import Repository
@@ -16,9 +21,74 @@ from coder.git.repository import Repository
 _FILES = ("config", "config.worktree", "info/exclude", "info/attributes", "info/grafts")
 _OURS = b"refs/coder/"
 
+# A file system may tell time in steps as coarse as this: a file that changed within the last step may change again unseen.
+_COARSE_NS = 2_000_000_000
 
-def guard_digest(project: Repository) -> str:
-    """The digest, in hex."""
+# Path, mode, inode, size, mtime and ctime of every file the digest is made of. No program sets a ctime.
+_Stamp = tuple[bytes, int, int, int, int, int]
+
+
+class Guard:
+    """The digest of one repository, remembered together with the stamps of the files it was made of."""
+
+    def __init__(self, project: Repository) -> None:
+        self._project = project
+        self._known: tuple[list[_Stamp], str] | None = None
+
+    def digest(self) -> str:
+        """The digest, in hex."""
+        if (self._project.common_dir / "reftable").is_dir():
+            return _digest(self._project)
+        before = time.time_ns()
+        # Before the reading: what changes in between has another stamp the next time.
+        stamps = list(_stamps(os.fsencode(self._project.common_dir)))
+        if self._known is not None and self._known[0] == stamps:
+            return self._known[1]
+        digest = _digest(self._project)
+        settled = all(max(stamp[4], stamp[5]) < before - _COARSE_NS for stamp in stamps)
+        self._known = (stamps, digest) if settled else None
+        return digest
+
+
+def _stamps(common: bytes) -> Iterator[_Stamp]:
+    for name in (*(os.fsencode(name) for name in _FILES), b"packed-refs"):
+        yield from _stamp(os.path.join(common, name))
+    hooks = os.path.join(common, b"hooks")
+    if os.path.isdir(hooks):
+        yield from _stamps_below(hooks, deep=False)
+    yield from _stamps_below(os.path.join(common, b"refs"), without=b"coder")
+
+
+def _stamps_below(directory: bytes, *, deep: bool = True, without: bytes | None = None) -> Iterator[_Stamp]:
+    try:
+        with os.scandir(directory) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        # Git removes the directories that packing empties.
+        return
+    for entry in listed:
+        if deep and entry.is_dir(follow_symlinks=False):
+            if entry.name != without:
+                yield from _stamps_below(entry.path)
+        else:
+            yield from _stamp(entry.path)
+
+
+def _stamp(path: bytes) -> Iterator[_Stamp]:
+    """The stamp of a path, and for a link that of what it leads to; none for what is not there."""
+    for look in (os.lstat, os.stat):
+        try:
+            found = look(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            return
+        yield path, found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        if not stat.S_ISLNK(found.st_mode):
+            return
+
+
+def _digest(project: Repository) -> str:
     common = project.common_dir
     digest = hashlib.sha256()
     for name in _FILES:

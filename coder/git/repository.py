@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import tempfile
 from collections.abc import Container, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
-
-from git.cmd import Git
-from git.exc import GitCommandNotFound
+from typing import NamedTuple
 
 from coder.errors import DiskFull, InternalError, NoProjectPath, NotARepository
 
@@ -45,7 +43,8 @@ _HARMLESS = re.compile(
 )
 
 _FULL_BELOW = 1 << 20
-_ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": ":"}
+# What git says is read, so it says it in English.
+_ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": ":", "LANGUAGE": "C", "LC_ALL": "C"}
 CODER = {
     "GIT_AUTHOR_NAME": "coder",
     "GIT_AUTHOR_EMAIL": "coder@localhost",
@@ -62,31 +61,29 @@ class Answer(NamedTuple):
     err: str
 
 
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or _HARMLESS.fullmatch(name)}
+    return {**inherited, **_ENVIRONMENT, **variables}
+
+
+@contextmanager
+def _starting(directory: Path) -> Iterator[None]:
+    """Give a process that could not even be started a sentence."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        if not os.access(directory, os.X_OK) or not directory.is_dir():
+            raise InternalError(f"The directory {directory} is gone or may not be entered, so git cannot run in it.") from error
+        raise InternalError(f"git could not be started in {directory}; install git 2.38 or newer on this host.") from error
+
+
 def _execute(directory: Path, arguments: tuple[str, ...], stdin: bytes | None, environment: Mapping[str, str]) -> Answer:
-    variables = {**_ENVIRONMENT, **environment}
-    inherited = [name for name in os.environ if name.startswith("GIT_") and name not in variables and not _HARMLESS.fullmatch(name)]
-    # GitPython can add variables but not take any away; `env -u` costs an exec, only where something is in the way.
-    lead = ("env", *(word for name in inherited for word in ("-u", name))) if inherited else ()
-    runner = Git(str(directory))
-    with ExitStack() as files:
-        standard_input: BinaryIO | None = None
-        if stdin is not None:
-            standard_input = files.enter_context(tempfile.TemporaryFile())
-            standard_input.write(stdin)
-            standard_input.seek(0)
-        try:
-            status, out, err = runner.execute(
-                [*lead, *_GIT, *arguments],
-                istream=standard_input,
-                with_extended_output=True,
-                with_exceptions=False,
-                stdout_as_string=False,
-                strip_newline_in_stdout=False,
-                env=variables,
-            )
-        except GitCommandNotFound as missing:
-            raise InternalError(f"git could not be started in {directory}; install git 2.38 or newer on this host.") from missing
-    return Answer(status, bytes(out), err if isinstance(err, str) else err.decode("utf-8", "replace"))
+    with _starting(directory):
+        # Not GitPython's `Git.execute`: it costs a third of the time git itself takes, five times a turn.
+        done = subprocess.run(
+            [*_GIT, *arguments], cwd=directory, input=stdin or b"", env=_environment(environment), capture_output=True, check=False
+        )
+    return Answer(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
 
 
 def git_version() -> tuple[int, ...]:
@@ -140,7 +137,7 @@ class Repository:
             InternalError: any other exit status, with git's own words.
         """
         tree = work_tree or self.top
-        variables = {"GIT_DIR": str(self.git_dir), "GIT_COMMON_DIR": str(self.common_dir), "GIT_WORK_TREE": str(tree)}
+        variables = self._variables(tree)
         if index is not None:
             variables["GIT_INDEX_FILE"] = str(index)
         answer = _execute(tree, arguments, stdin, {**variables, **(CODER if environment is None else environment)})
@@ -154,6 +151,22 @@ class Repository:
                 stderr=answer.err,
             )
         return answer
+
+    def converse(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start git and leave it running, to be written to and read from; it ends when its input does."""
+        environment = _environment({**self._variables(self.top), **CODER})
+        with _starting(self.top):
+            return subprocess.Popen(
+                [*_GIT, *arguments],
+                cwd=self.top,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+
+    def _variables(self, tree: Path) -> dict[str, str]:
+        return {"GIT_DIR": str(self.git_dir), "GIT_COMMON_DIR": str(self.common_dir), "GIT_WORK_TREE": str(tree)}
 
     def _full_disk(self, err: str) -> Path | None:
         """Where a failed git found no space; it says so for objects, of a file it only says that it was unable to write."""

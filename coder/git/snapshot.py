@@ -22,6 +22,7 @@ from coder.diff import GITLINK, parse_diff
 from coder.errors import InternalError
 from coder.git.disk import Kind, look
 from coder.git.ignored import exposed_files, hidden_files, is_ignore_file
+from coder.git.keeper import Keeper
 from coder.git.record import Record
 from coder.git.repository import Repository
 
@@ -42,6 +43,7 @@ class Snapshots:
 
     def __init__(self) -> None:
         self._known: dict[str, _Facts] = {}
+        self._keepers: dict[Path, Keeper] = {}
 
     def take(self, record: Record, worktree: Worktree) -> Snapshot:
         """Record the worktree's content under `refs/coder/<session>/<n>` and diff it against the base.
@@ -118,8 +120,7 @@ class Snapshots:
         return ref
 
     def _keep(self, repository: Repository, tree: str, base: str, ref: str) -> str:
-        commit = repository.commit_tree(tree, base)
-        repository.run("update-ref", ref, commit)
+        commit = self._keepers.setdefault(repository.common_dir, Keeper(repository)).keep(tree, base, ref)
         self._remember(commit, _Facts(tree, (base,)))
         return commit
 

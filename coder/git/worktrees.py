@@ -24,7 +24,7 @@ from coder.change import Approval, Found, Plan, Snapshot, Worktree
 from coder.errors import Held, InternalError, NoCommit
 from coder.git import apply
 from coder.git.disk import disk_error
-from coder.git.guard import guard_digest
+from coder.git.guard import Guard
 from coder.git.ignored import copy_ignored
 from coder.git.orphans import find_orphans, remove_orphan, session_of
 from coder.git.plan import make_plan
@@ -50,6 +50,7 @@ class GitWorktrees:
         self._root = Path(os.path.realpath(data_dir.expanduser())) / "worktrees"
         self._snapshots = Snapshots()
         self._opened: dict[str, Repository] = {}
+        self._guards: dict[Repository, Guard] = {}
 
     # --- the port
 
@@ -73,7 +74,7 @@ class GitWorktrees:
 
     async def guard_state(self, worktree: Worktree) -> str:
         """A digest of the repository's config, hooks and refs outside ours."""
-        return await self._in_thread(lambda: guard_digest(self._project_of(worktree)))
+        return await self._in_thread(lambda: self._guard_of(worktree).digest())
 
     async def snapshot(self, worktree: Worktree) -> Snapshot:
         """Record the worktree's content under `refs/coder/<session>/<n>` and diff it against the base."""
@@ -239,6 +240,10 @@ class GitWorktrees:
 
     def _project_of(self, worktree: Worktree) -> Repository:
         return self._open(worktree.repository, worktree.project_id)
+
+    def _guard_of(self, worktree: Worktree) -> Guard:
+        project = self._project_of(worktree)
+        return self._guards.setdefault(project, Guard(project))
 
     def _record_of(self, worktree: Worktree) -> Record:
         return Record(self._project_of(worktree), worktree.session_id, self._path(worktree.project_id, worktree.session_id))
