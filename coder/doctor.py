@@ -11,7 +11,7 @@ import httpx
 
 from coder.config import Settings
 from coder.errors import CoderError, Unavailable
-from coder.git.repository import git_version
+from coder.git.process import git_version
 from coder.git.worktrees import GitWorktrees
 from coder.host.identity import host_id
 from coder.ports import Finding

@@ -13,12 +13,12 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from coder.git.repository import Repository
 
 _FILES = ("config", "config.worktree", "info/exclude", "info/attributes", "info/grafts")
+_STAMPED = tuple(b"/" + os.fsencode(name) for name in (*_FILES, "packed-refs"))
 _OURS = b"refs/coder/"
 
 # A file system may tell time in steps as coarse as this: a file that changed within the last step may change again unseen.
@@ -33,15 +33,16 @@ class Guard:
 
     def __init__(self, project: Repository) -> None:
         self._project = project
+        self._common = os.fsencode(project.common_dir)
         self._known: tuple[list[_Stamp], str] | None = None
 
     def digest(self) -> str:
         """The digest, in hex."""
-        if (self._project.common_dir / "reftable").is_dir():
+        if os.path.isdir(self._common + b"/reftable"):
             return _digest(self._project)
         before = time.time_ns()
         # Before the reading: what changes in between has another stamp the next time.
-        stamps = list(_stamps(os.fsencode(self._project.common_dir)))
+        stamps = _stamps(self._common)
         if self._known is not None and self._known[0] == stamps:
             return self._known[1]
         digest = _digest(self._project)
@@ -50,42 +51,40 @@ class Guard:
         return digest
 
 
-def _stamps(common: bytes) -> Iterator[_Stamp]:
-    for name in (*(os.fsencode(name) for name in _FILES), b"packed-refs"):
-        yield from _stamp(os.path.join(common, name))
-    hooks = os.path.join(common, b"hooks")
-    if os.path.isdir(hooks):
-        yield from _stamps_below(hooks, deep=False)
-    yield from _stamps_below(os.path.join(common, b"refs"), without=b"coder")
+def _stamps(common: bytes) -> list[_Stamp]:
+    stamps: list[_Stamp] = []
+    for name in _STAMPED:
+        _stamp(common + name, stamps)
+    _stamp_below(common + b"/hooks", stamps, deep=False)
+    _stamp_below(common + b"/refs", stamps, without=b"coder")
+    return stamps
 
 
-def _stamps_below(directory: bytes, *, deep: bool = True, without: bytes | None = None) -> Iterator[_Stamp]:
+def _stamp_below(directory: bytes, stamps: list[_Stamp], *, deep: bool = True, without: bytes | None = None) -> None:
     try:
         with os.scandir(directory) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
+            listed = sorted((entry.path, deep and entry.is_dir(follow_symlinks=False), entry.name) for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         # Git removes the directories that packing empties.
         return
-    for entry in listed:
-        if deep and entry.is_dir(follow_symlinks=False):
-            if entry.name != without:
-                yield from _stamps_below(entry.path)
-        else:
-            yield from _stamp(entry.path)
+    for path, further, name in listed:
+        if not further:
+            _stamp(path, stamps)
+        elif name != without:
+            _stamp_below(path, stamps)
 
 
-def _stamp(path: bytes) -> Iterator[_Stamp]:
-    """The stamp of a path, and for a link that of what it leads to; none for what is not there."""
-    for look in (os.lstat, os.stat):
-        try:
-            found = look(path)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                raise
-            return
-        yield path, found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-        if not stat.S_ISLNK(found.st_mode):
-            return
+def _stamp(path: bytes, stamps: list[_Stamp]) -> None:
+    """Add the stamp of a path, and for a link that of what it leads to; none for what is not there."""
+    try:
+        found = os.lstat(path)
+        stamps.append((path, found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+        if stat.S_ISLNK(found.st_mode):
+            found = os.stat(path)
+            stamps.append((path, found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
 
 
 def _digest(project: Repository) -> str:

@@ -7,8 +7,10 @@ what an agent broke of that is put right before git is run. Omitted: what the wo
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -16,6 +18,8 @@ from uuid import UUID
 from coder.git.disk import remove_tree
 from coder.git.repository import Repository
 
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR)
+_HEAD_MOST = 8192
 _HEAD = re.compile(rb"(ref: refs/\S+|[0-9a-f]{40}|[0-9a-f]{64})\n?")
 
 # What an unfinished merge, rebase, cherry-pick or bisect leaves in a git directory (gitrepository-layout(5)).
@@ -79,7 +83,7 @@ class Record:
             broken.append(f"Git's record of this worktree ({self.kept}) was missing or changed; it was made again.")
         link = self.path / ".git"
         wanted = f"gitdir: {self.kept}\n".encode()
-        if not _is_file_with(link, wanted):
+        if not _is_file_with(str(link), wanted):
             if os.path.lexists(link):
                 aside = self._aside()
                 os.rename(link, aside)
@@ -90,16 +94,16 @@ class Record:
         return tuple(broken)
 
     def _repair_kept(self, base: str) -> bool:
-        wanted = {"commondir": b"../..\n", "gitdir": f"{self.path / '.git'}\n".encode()}
-        broken = [name for name, content in wanted.items() if not _is_file_with(self.kept / name, content)]
-        self.kept.mkdir(parents=True, exist_ok=True)
+        kept = str(self.kept)
+        wanted = {"commondir": b"../..\n", "gitdir": f"{self.path}/.git\n".encode()}
+        broken = [name for name, content in wanted.items() if not _is_file_with(f"{kept}/{name}", content)]
+        os.makedirs(kept, exist_ok=True)
         for name in broken:
             (self.kept / name).write_bytes(wanted[name])
-        head = self.kept / "HEAD"
-        if not head.is_file() or not _HEAD.fullmatch(head.read_bytes()):
-            head.write_bytes(f"{base}\n".encode())
+        if not _HEAD.fullmatch(_begins(f"{kept}/HEAD", _HEAD_MOST, follow=True) or b""):
+            (self.kept / "HEAD").write_bytes(f"{base}\n".encode())
             broken.append("HEAD")
-        if not _is_index(self.repository.index):
+        if not _is_index(f"{kept}/index"):
             self.repository.run("read-tree", base)
             broken.append("index")
         return bool(broken)
@@ -126,13 +130,25 @@ class Record:
             remove_tree(beside)
 
 
-def _is_file_with(place: Path, content: bytes) -> bool:
-    return place.is_file() and not place.is_symlink() and place.read_bytes() == content
+def _begins(place: str, most: int, *, follow: bool = False) -> bytes | None:
+    """The first bytes of a regular file, None where there is none; a link is none unless it is to be followed."""
+    try:
+        # Without waiting: a pipe may have taken the file's place.
+        descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        return None
+    try:
+        return os.read(descriptor, most) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    finally:
+        os.close(descriptor)
 
 
-def _is_index(place: Path) -> bool:
+def _is_file_with(place: str, content: bytes) -> bool:
+    return _begins(place, len(content) + 1) == content
+
+
+def _is_index(place: str) -> bool:
     """Whether a file begins like an index (gitformat-index(5)); what is wrong further down is between the agent and its git."""
-    if not place.is_file() or place.is_symlink():
-        return False
-    with place.open("rb") as file:
-        return file.read(4) == b"DIRC"
+    return _begins(place, 4) == b"DIRC"

@@ -1,95 +1,29 @@
-"""One work tree with the git directory behind it, and the one way to run git.
+"""One work tree with the git directory behind it, and the one way to run git in it.
 
-Invariant: git runs with the repository named by its environment, never found by searching, and with everything switched
-off that a project's config could use to run programs of its own accord or to change what git prints: hooks, fsmonitor,
-pagers, prompts; plumbing neither signs nor collects garbage anyway. Inherited `GIT_*` variables that point git elsewhere
-are dropped. Omitted on purpose: filters (LFS, line ends), ignore files and the user's and system's config stay in force,
-since a snapshot must see files the way the user's own git sees them.
+Invariant: git runs with the repository named by its environment, never found by searching. Omitted: how a process is run, and
+what is kept from it (`process`).
 """
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from coder.errors import DiskFull, InternalError, NoProjectPath, NotARepository
-
-_CONFIG = {
-    "core.fsmonitor": "false",
-    "core.hooksPath": "/dev/null",
-    "core.quotePath": "false",
-    "core.safecrlf": "false",
-    "core.splitIndex": "false",
-    "diff.suppressBlankEmpty": "false",
-    "i18n.commitEncoding": "UTF-8",
-    # A reviewer approved the paths that were shown; a merge must not move files to others by guessing.
-    "merge.conflictStyle": "merge",
-    "merge.directoryRenames": "false",
-    "submodule.recurse": "false",
-    "worktree.useRelativePaths": "false",
-}
-_GIT = ("git", "--no-pager", "--no-replace-objects", *(word for name, value in _CONFIG.items() for word in ("-c", f"{name}={value}")))
-
-# All other inherited GIT_* variables point git elsewhere or change what paths, diffs and identities mean.
-_HARMLESS = re.compile(
-    r"GIT_(ASKPASS|CONFIG_(COUNT|GLOBAL|KEY_\d+|NOSYSTEM|SYSTEM|VALUE_\d+)|EXEC_PATH|HTTP.*|PROXY.*|PYTHON.*|SSH.*|SSL.*|TEMPLATE_DIR)"
-)
+from coder.git.process import Answer, converse, execute
 
 _FULL_BELOW = 1 << 20
-# What git says is read, so it says it in English.
-_ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": ":", "LANGUAGE": "C", "LC_ALL": "C"}
 CODER = {
     "GIT_AUTHOR_NAME": "coder",
     "GIT_AUTHOR_EMAIL": "coder@localhost",
     "GIT_COMMITTER_NAME": "coder",
     "GIT_COMMITTER_EMAIL": "coder@localhost",
 }
-
-
-class Answer(NamedTuple):
-    """What a git process left behind: exit status, standard output as bytes, standard error as text."""
-
-    status: int
-    out: bytes
-    err: str
-
-
-def _environment(variables: Mapping[str, str]) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or _HARMLESS.fullmatch(name)}
-    return {**inherited, **_ENVIRONMENT, **variables}
-
-
-@contextmanager
-def _starting(directory: Path) -> Iterator[None]:
-    """Give a process that could not even be started a sentence."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        if not os.access(directory, os.X_OK) or not directory.is_dir():
-            raise InternalError(f"The directory {directory} is gone or may not be entered, so git cannot run in it.") from error
-        raise InternalError(f"git could not be started in {directory}; install git 2.38 or newer on this host.") from error
-
-
-def _execute(directory: Path, arguments: tuple[str, ...], stdin: bytes | None, environment: Mapping[str, str]) -> Answer:
-    with _starting(directory):
-        # Not GitPython's `Git.execute`: it costs a third of the time git itself takes, five times a turn.
-        done = subprocess.run(
-            [*_GIT, *arguments], cwd=directory, input=stdin or b"", env=_environment(environment), capture_output=True, check=False
-        )
-    return Answer(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
-
-
-def git_version() -> tuple[int, ...]:
-    """The version of the git on this host, `(2, 39, 5)`; raises `InternalError` when there is none."""
-    said = _execute(Path("/"), ("version",), None, {}).out.decode("ascii", "replace")
-    return tuple(int(number) for number in re.findall(r"\d+", said)[:3])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +74,7 @@ class Repository:
         variables = self._variables(tree)
         if index is not None:
             variables["GIT_INDEX_FILE"] = str(index)
-        answer = _execute(tree, arguments, stdin, {**variables, **(CODER if environment is None else environment)})
+        answer = execute(tree, arguments, stdin, {**variables, **(CODER if environment is None else environment)})
         if answer.status and (full := self._full_disk(answer.err)):
             raise DiskFull(what=f"git's objects and files of {self.top}", where=full)
         if answer.status not in accept:
@@ -154,16 +88,7 @@ class Repository:
 
     def converse(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start git and leave it running, to be written to and read from; it ends when its input does."""
-        environment = _environment({**self._variables(self.top), **CODER})
-        with _starting(self.top):
-            return subprocess.Popen(
-                [*_GIT, *arguments],
-                cwd=self.top,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
+        return converse(self.top, arguments, {**self._variables(self.top), **CODER})
 
     def _variables(self, tree: Path) -> dict[str, str]:
         return {"GIT_DIR": str(self.git_dir), "GIT_COMMON_DIR": str(self.common_dir), "GIT_WORK_TREE": str(tree)}
@@ -224,7 +149,7 @@ def open_repository(path: str, project: object) -> Repository:
         raise NoProjectPath(project=project, path=path)
     real = Path(os.path.realpath(path))
     questions = ("--is-bare-repository", "--show-object-format", "--absolute-git-dir", "--git-common-dir", "--show-toplevel")
-    answer = _execute(real, ("rev-parse", "--path-format=absolute", *questions), None, {})
+    answer = execute(real, ("rev-parse", "--path-format=absolute", *questions), None, {})
     bare, *places = os.fsdecode(answer.out).rstrip("\n").split("\n")
     if bare == "true":
         raise NotARepository(project=project, path=path, detail="it is a bare repository, which has no checkout")

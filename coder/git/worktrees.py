@@ -230,8 +230,8 @@ class GitWorktrees:
         known = self._opened.get(path)
         if (
             known
-            and known.git_dir.joinpath("HEAD").is_file()
-            and known.top.joinpath(".git").exists()
+            and os.path.isfile(f"{known.git_dir}/HEAD")
+            and os.path.exists(f"{known.top}/.git")
             and os.path.realpath(path) == str(known.top)
         ):
             return known

@@ -131,12 +131,15 @@ def git(place: Path, *arguments: str, **variables: str) -> str:
 
 
 def plain_turn(worktree: Path, number: int) -> None:
-    """What git alone needs to record one turn's work: stage, tree, commit, ref, diff."""
+    """What git alone needs to record one turn's work: stage, tree, commit, ref, diff.
+
+    The refs pile up, hundreds of them: among coder's own, or every turn of the program would have to watch over them.
+    """
     (worktree / "d000" / "f00000.txt").write_text(f"changed plainly {number}\n")
     git(worktree, "add", "-A")
     tree = git(worktree, "write-tree")
     commit = git(worktree, "commit-tree", tree, "-p", "HEAD", "-m", "x")
-    git(worktree, "update-ref", f"refs/plain/{number}", commit)
+    git(worktree, "update-ref", f"refs/coder/plain/{number}", commit)
     git(worktree, "diff-tree", "-r", "-M", "--raw", "--numstat", "-p", "--binary", "HEAD", commit)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 from gitbench import Bench, Tree
+
+from coder.git import guard
 
 
 def _hook(repo: Tree, tree: Tree) -> None:
@@ -40,8 +43,11 @@ EVERYDAY: dict[str, Callable[[Tree, Tree], object]] = {
 }
 
 
-@pytest.fixture
-async def pair(bench: Bench) -> tuple[Bench, Tree]:
+@pytest.fixture(params=["too young", "settled"])
+async def pair(bench: Bench, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Bench, Tree]:
+    if request.param == "settled":
+        # Every file counts as old enough for its stamp to be trusted.
+        monkeypatch.setattr(guard, "_COARSE_NS", -(1 << 40))
     bench.repo.git("tag", "packed")
     bench.repo.git("pack-refs", "--all")
     bench.repo.write("second.txt", "2")
@@ -87,3 +93,14 @@ async def test_refs_in_a_reftable_are_asked_of_git(bench: Bench) -> None:
     assert await bench.worktrees.guard_state(worktree) == before
     tree.git("tag", "v1")
     assert await bench.worktrees.guard_state(worktree) != before
+
+
+@pytest.mark.parametrize(("age", "seen"), [(1, True), (60, False)])
+async def test_only_a_stamp_that_is_old_is_trusted(bench: Bench, monkeypatch: pytest.MonkeyPatch, age: int, seen: bool) -> None:
+    worktree, _ = await bench.start()
+    changed = time.time_ns() - age * 1_000_000_000
+    # A file system so coarse that a second change leaves the stamp as it is.
+    monkeypatch.setattr(guard, "_stamps", lambda common: [(b"config", 0o100644, 1, 1, changed, changed)])
+    before = await bench.worktrees.guard_state(worktree)
+    bench.repo.git("config", "user.name", "Mallory")
+    assert (await bench.worktrees.guard_state(worktree) != before) is seen
