@@ -18,7 +18,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from coder.change import FileChange, Snapshot, Worktree, display_path
-from coder.diff import GITLINK, parse_diff
+from coder.diff import GITLINK, parse_diff, parse_raw
 from coder.errors import InternalError
 from coder.git.disk import Kind, look
 from coder.git.ignored import exposed_files, hidden_files, is_ignore_file
@@ -27,6 +27,11 @@ from coder.git.record import Record
 from coder.git.repository import Repository
 
 _NAMED = 5
+# No submodule is left out, whatever the config says: its entry is part of the tree that is approved.
+_FORM = (
+    *("-z", "-M", "--raw", "--numstat", "-p", "--binary", "--full-index"),
+    *("--no-ext-diff", "--no-textconv", "--no-color", "--ignore-submodules=none"),
+)
 _FACTS_KEPT = 4096
 _BROKEN_INDEX = re.compile(r"index file|bad signature|bad index|unable to (mmap|map) index|unordered stage", re.IGNORECASE)
 _NO_COMMIT = re.compile(r"^error: '(.*?)/?' does not have a commit checked out$")
@@ -53,7 +58,7 @@ class Snapshots:
         warnings = _require(record, worktree.base_commit)
         known = self._facts(record.repository, worktree.base_commit, worktree.last_snapshot)
         base = known[worktree.base_commit]
-        content = _Content(record, worktree, base.tree)
+        content = _Content(record, worktree, base.tree, self._keeper(record.repository))
         content.record()
         last = known.get(worktree.last_snapshot or "")
         if content.tree == base.tree:
@@ -82,7 +87,7 @@ class Snapshots:
         """Record the present content under the next `refs/coder/<session>/discarded/<n>`; answers the ref."""
         _require(record, worktree.base_commit)
         base = self._facts(record.repository, worktree.base_commit)[worktree.base_commit]
-        content = _Content(record, worktree, base.tree)
+        content = _Content(record, worktree, base.tree, self._keeper(record.repository))
         content.record()
         ref = next_discarded(record.repository, worktree.session_id)
         self._keep(record.repository, content.tree, worktree.base_commit, ref)
@@ -110,7 +115,7 @@ class Snapshots:
         if head and head != worktree.base_commit:
             repository.run("update-ref", f"refs/coder/{worktree.session_id}/head", head)
         base = self._facts(repository, worktree.base_commit)[worktree.base_commit]
-        content = _Content(record, worktree, base.tree)
+        content = _Content(record, worktree, base.tree, self._keeper(record.repository))
         content.record()
         saved = repository.line("for-each-ref", "--format=%(tree)", f"refs/coder/{worktree.session_id}/").split()
         if content.tree in (base.tree, *saved):
@@ -120,9 +125,12 @@ class Snapshots:
         return ref
 
     def _keep(self, repository: Repository, tree: str, base: str, ref: str) -> str:
-        commit = self._keepers.setdefault(repository.common_dir, Keeper(repository)).keep(tree, base, ref)
+        commit = self._keeper(repository).keep(tree, base, ref)
         self._remember(commit, _Facts(tree, (base,)))
         return commit
+
+    def _keeper(self, repository: Repository) -> Keeper:
+        return self._keepers.setdefault(repository.common_dir, Keeper(repository))
 
     def _remember(self, commit: str, facts: _Facts) -> None:
         if len(self._known) >= _FACTS_KEPT:
@@ -144,9 +152,10 @@ class Snapshots:
 class _Content:
     """One look at a worktree: the tree git makes of it, its difference to the base, and what a reviewer must know."""
 
-    def __init__(self, record: Record, worktree: Worktree, base_tree: str) -> None:
+    def __init__(self, record: Record, worktree: Worktree, base_tree: str, keeper: Keeper) -> None:
         self._repository = record.repository
         self._record = record
+        self._keeper = keeper
         self._base = worktree.base_commit
         self._base_tree = base_tree
         self._copied = worktree.copied
@@ -188,10 +197,11 @@ class _Content:
                 self.warnings.append(f"Git could not read some files, so this change lacks them: {_some(others or [answer.err], '; ')}.")
 
     def _measure(self, index: Path) -> None:
-        self.tree = self._repository.line("write-tree", index=index)
-        self.files, self.patch = (), b""
-        if self.tree != self._base_tree:
-            self.files, self.patch = difference(self._repository, self._base_tree, self.tree, index)
+        out = self._repository.run("diff-index", "--cached", *_FORM, self._base_tree, index=index).out
+        self.files, self.patch = parse_diff(out)
+        self.tree = self._base_tree
+        if rows := parse_raw(out):
+            self.tree = self._keeper.tree(self._base_tree, rows) or self._repository.line("write-tree", index=index)
 
     def _correct(self, index: Path) -> bool:
         """Take out nested repositories and files ignored by now, take back files of the base that are ignored."""
@@ -232,8 +242,7 @@ def difference(repository: Repository, base_tree: str, tree: str, index: Path) -
     Args:
         index: where git looks for attributes that lie in no file; the work tree's own may be broken.
     """
-    form = ("-r", "-z", "-M", "--raw", "--numstat", "-p", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-color")
-    return parse_diff(repository.run("diff-tree", *form, base_tree, tree, index=index).out)
+    return parse_diff(repository.run("diff-tree", "-r", *_FORM, base_tree, tree, index=index).out)
 
 
 def next_discarded(repository: Repository, session_id: UUID) -> str:
