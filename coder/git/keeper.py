@@ -8,6 +8,7 @@ work tree or attributes; what git reads of these it keeps, so a process that sta
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import threading
@@ -124,10 +125,10 @@ class _Crew:
         return self._reads.stdout.read(int(size) + 1)[:-1]
 
     def _write(self, process: subprocess.Popen[bytes], content: bytes) -> str:
-        self._draft.seek(0)
-        self._draft.truncate()
-        self._draft.write(content)
-        self._draft.flush()
+        draft = self._draft.fileno()
+        os.ftruncate(draft, 0)
+        if os.pwrite(draft, content, 0) != len(content):
+            raise ValueError(f"{self._draft.name} could not be written whole")
         (written,) = _ask(process, self._draft.name)
         if len(written) != self._digits:
             raise ValueError(f"git hash-object said {written!r}")

@@ -223,6 +223,25 @@ async def test_submodules_of_the_project_stay_out_of_the_change(bench: Bench, tm
     assert operations(await bench.worktrees.snapshot(worktree)) == {b"ok.txt": "added"}
 
 
+async def test_a_submodule_its_config_ignores_is_shown_all_the_same(bench: Bench) -> None:
+    repo = bench.repo
+    repo.write("sub/inside", "1\n")
+    inner = Tree(repo.at("sub"))
+    inner.git("init", "-q")
+    inner.commit()
+    repo.write(".gitmodules", '[submodule "sub"]\n\tpath = sub\n\turl = ./sub\n\tignore = all\n')
+    repo.git("add", "sub", ".gitmodules")
+    repo.commit()
+    worktree, tree = await bench.start()
+    tree.write("sub/inside", "2\n")
+    inner = Tree(tree.at("sub"))
+    inner.git("init", "-q")
+    moved = inner.commit()
+    snapshot, _ = await bench.snapshot(worktree)
+    assert [(file.path, file.new_mode) for file in snapshot.files] == [(b"sub", "160000")]
+    assert tree.git("rev-parse", f"{snapshot.commit}:sub") == moved
+
+
 async def test_a_file_git_cannot_take_is_named(bench: Bench) -> None:
     worktree, tree = await bench.start()
     tree.at("b.txt").unlink()
