@@ -23,7 +23,13 @@ class Turn:
         self.pulse = Pulse(self.clock)
         self.tool = False
         self.stopped: list[Stop] = []
-        self.task = asyncio.create_task(watch(self.clock, self.pulse, limits, lambda: self.tool, self.stopped.append))
+        self.news: list[bool] = []
+        self.asked = 0
+        self.task = asyncio.create_task(watch(self.clock, self.pulse, limits, lambda: self.tool, self.reconcile, self.stopped.append))
+
+    async def reconcile(self) -> bool:
+        self.asked += 1
+        return self.news.pop() if self.news else False
 
     async def after(self, seconds: float) -> list[Stop]:
         await self.clock.settle()
