@@ -1045,7 +1045,7 @@ begin
     if p_scope is null or p_scope not in ('once', 'session', 'project') then
         perform coder.refuse('CD422', format('A permission is allowed "once", for its "session" or its "project"; %L is none of these.', p_scope));
     elsif p.kind = 'question' then
-        perform coder.refuse('CD422', format('%s is a question; answer it with coder.answer(%L, array[''…'']).', p.id, p.id));
+        perform coder.refuse('CD422', format('Permission %s is a question; answer it with coder.answer(%L, array[''…'']).', p.id, p.id));
     elsif p_pattern is not null and p_scope = 'once' then
         perform coder.refuse('CD422', 'A pattern is for what is allowed from now on; name the scope "session" or "project", or leave it out.');
     elsif p_scope <> 'once' then
@@ -1079,7 +1079,7 @@ declare
     p permissions := coder.permission_to_answer(p_permission);
 begin
     if p.kind <> 'question' then
-        perform coder.refuse('CD422', format('%s is no question; decide with coder.allow(%L) or coder.deny(%L, message).', p.id, p.id, p.id));
+        perform coder.refuse('CD422', format('Permission %s is no question; decide with coder.allow(%L) or coder.deny(%L, message).', p.id, p.id, p.id));
     elsif coalesce(cardinality(p_answers), 0) = 0 or array_position(p_answers, null) is not null
         or exists (select from unnest(p_answers) a where a !~ '\S') then
         perform coder.refuse('CD422', format('An answer to question %s says something; an empty one does not, see coder.deny(%L, message).', p.id, p.id));

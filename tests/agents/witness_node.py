@@ -193,9 +193,8 @@ async def running(given: Given) -> AsyncIterator[UUID]:
         backends: dict[str, Backend] = {"native": WitnessBackend(given, guardians, fault)}
         worktrees: Any = NullWorktrees()
         changes = PostgresChanges(queue)
-        worlds = Worlds(
-            tasks, changes, worktrees, backends, guardians, wakeups, FileLogbook(data), clock, NullSetup(), PostgresPermissions(queue)
-        )
+        permissions = PostgresPermissions(queue)
+        worlds = Worlds(tasks, changes, worktrees, backends, guardians, wakeups, FileLogbook(data), clock, NullSetup(), permissions)
         pace = Pace(given.slots, given.poll, given.lease, given.beat, given.drain, silent=60, tool=60, retention=3600)
 
         def remember(node: UUID) -> None:
