@@ -1823,6 +1823,12 @@ create function coder.show_task(p_task bigint) returns table (
     where t.id = p_task;
 $$;
 
+create function coder.show_chat(p_chat uuid) returns table (
+    id uuid, session_id uuid, context_size bigint, context_limit bigint, created_at timestamptz, closed_at timestamptz
+) language sql rows 1 as $$
+    select c.id, c.session_id, c.context_size, c.context_limit, c.created_at, c.closed_at from chats c where c.id = p_chat;
+$$;
+
 create function coder.show_permission(p_permission uuid) returns table (
     id uuid, kind text, state text, project_id uuid, project text, session_id uuid, task_id bigint, agent text, tool text, asked_for text,
     title text, input json, paths text[], choices jsonb, several boolean, answers text[], message text, actor text, rule_id uuid,

@@ -100,7 +100,7 @@ select row_to_json(x) as row from (select :session_id::uuid as id, coder.reopen_
 
 -- name: session_chat
 select row_to_json(x) as row from (select coder.open_chat(:session_id) as id) q,
-    lateral (select c.id, c.session_id, c.context_size, c.context_limit, c.created_at, c.closed_at from chats c where c.id = q.id) x;
+    lateral (select * from coder.show_chat(q.id)) x;
 
 -- name: message_list
 select row_to_json(x) as row from (

@@ -200,3 +200,14 @@ async def test_the_same_task_under_another_epoch_is_another_turn() -> None:
     await yielded()
     house.inflight.stop(Stop.USER)
     await house.inflight.empty()
+
+
+async def test_a_drain_ends_those_that_wait_for_a_person_now_or_later() -> None:
+    now, later, never = (Running(claimed(number), Seat(Slots(1))) for number in (1, 2, 3))
+    with now.asking():
+        for running in (now, later, never):
+            running.drain()
+        assert (now.why, later.why, never.why) == (Stop.SHUTDOWN, None, None)
+    with later.asking():
+        assert later.why is Stop.SHUTDOWN
+    assert never.why is None
