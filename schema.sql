@@ -7,8 +7,8 @@
 -- task costs. And every claim draws a new `epoch` from one sequence: each later write names it, and a
 -- write with another epoch changes nothing.
 --
--- Lock order: session_queue -> tasks -> session_worktrees -> pending_changes -> sessions. Whoever already
--- holds a row of a later table (a finishing turn, a person's UPDATE) takes `session_queue` only with SKIP
+-- Lock order: session_queue -> tasks -> session_worktrees -> pending_changes -> sessions -> permissions. Whoever
+-- already holds a row of a later table (a finishing turn, a person's UPDATE) takes `session_queue` only with SKIP
 -- LOCKED, so that nobody who ends a turn ever waits for a producer's open transaction.
 
 create schema coder;
@@ -29,7 +29,8 @@ create sequence epoch_seq;
 create table hosts (
     id         uuid primary key,
     name       text not null,
-    created_at timestamptz not null default now()
+    created_at timestamptz not null default now(),
+    probe_requested_at timestamptz
 );
 
 -- A node exists exactly as long as its lease: whoever reaps it deletes the row.
@@ -48,6 +49,8 @@ create table projects (
     host_id        uuid references hosts,
     path           text not null check (path ~ '^/'),
     agent_fallback text not null default 'native' check (agent_fallback in ('native', 'fail')),
+    permission_policy text not null default 'allow_in_worktree' check (permission_policy in ('ask', 'allow_in_worktree', 'deny')),
+    network        text not null default 'on' check (network in ('on', 'off')),
     copy_globs     text[] not null default '{}',
     setup_command  text,
     setup_timeout  interval not null default '10 minutes' check (setup_timeout > '0'),
@@ -69,9 +72,14 @@ create table available_agents (
     execution_path text not null check (execution_path in ('native', 'opencode', 'acp', 'pty')),
     available      boolean not null,
     version        text,
+    path           text,
     detail         text not null default '',
+    install        text,
     models         text[] not null default '{}',
-    probed_at      timestamptz not null default now(),
+    modes          text[] not null default '{}',
+    thinking_options text[] not null default '{}',
+    commands       jsonb not null default '[]',
+    probed_at      timestamptz not null default clock_timestamp(),
     primary key (host_id, agent)
 );
 
@@ -223,16 +231,82 @@ create table frames (
     primary key (task_id, epoch, seq)
 );
 
+-- What an agent itself remembers of a chat, as its last turn there left it. `active`: the process of that node may
+-- still hold it; `stopped`: that process was ended cleanly since; `lost`: nobody knows what state it is in.
 create table agent_sessions (
-    session_id       uuid not null references sessions on delete cascade,
+    chat_id          uuid not null,
     agent            text not null,
+    session_id       uuid not null,
     execution_path   text not null check (execution_path in ('native', 'opencode', 'acp', 'pty')),
-    agent_session_id text,
-    config_hash      text,
+    agent_session_id text not null,
+    config_hash      text not null,
+    home             text not null,
+    node_id          uuid,
     status           text not null check (status in ('active', 'stopped', 'lost')),
-    updated_at       timestamptz not null default now(),
-    primary key (session_id, agent)
+    updated_at       timestamptz not null default clock_timestamp(),
+    primary key (chat_id, agent),
+    foreign key (chat_id, session_id) references chats (id, session_id) on delete cascade
+) with (fillfactor = 80);
+create index agent_sessions_active on agent_sessions (node_id) where status = 'active';
+create index agent_sessions_by_session on agent_sessions (session_id);
+
+-- ── permissions and questions ───────────────────────────────────────────────────────────────────────
+
+-- What people allowed for good: in one session, or in all of the project (no session).
+create table permission_rules (
+    id         uuid primary key default gen_random_uuid(),
+    project_id uuid not null references projects on delete cascade,
+    session_id uuid,
+    tool       text not null check (tool ~ '\S'),
+    pattern    text not null check (pattern ~ '\S'),
+    actor      text not null default current_user,
+    created_at timestamptz not null default clock_timestamp(),
+    foreign key (session_id, project_id) references sessions (id, project_id) on delete cascade,
+    unique nulls not distinct (project_id, session_id, tool, pattern)
 );
+
+-- Every request of an agent to do something, and every question it asked, with the answer and who gave it. `told_at`:
+-- when the answer was handed to the agent. A row whose turn was interrupted moves on to the task that runs it again.
+create table permissions (
+    id           uuid primary key default gen_random_uuid(),
+    task_id      bigint not null references tasks on delete cascade,
+    epoch        bigint not null,
+    session_id   uuid not null,
+    project_id   uuid not null,
+    agent        text not null,
+    kind         text not null check (kind in ('permission', 'question')),
+    request_id   text not null,
+    call_id      text,
+    tool         text,
+    asked_for    text check (asked_for in ('read', 'edit', 'execute', 'fetch', 'other')),
+    title        text not null,
+    input        json not null default '{}',
+    paths        text[] not null default '{}',
+    choices      jsonb not null default '[]',
+    several      boolean not null default false,
+    state        text not null default 'requested' check (state in ('requested', 'allowed_once', 'allowed_always', 'denied', 'expired')),
+    answers      text[] not null default '{}',
+    message      text,
+    actor        text,
+    rule_id      uuid references permission_rules on delete set null,
+    requested_at timestamptz not null default clock_timestamp(),
+    deadline     timestamptz not null,
+    answered_at  timestamptz,
+    told_at      timestamptz,
+    foreign key (session_id, project_id) references sessions (id, project_id) on delete cascade,
+    check ((kind = 'permission') = (tool is not null and asked_for is not null)),
+    check ((state = 'requested') = (answered_at is null)),
+    check ((state = 'requested') = (actor is null)),
+    check (told_at is null or answered_at is not null),
+    check (kind = 'question' or answers = '{}'),
+    check (state <> 'allowed_always' or kind = 'permission')
+) with (fillfactor = 80);
+create index permissions_open on permissions (task_id, requested_at) where state = 'requested';
+create index permissions_untold on permissions (task_id) where told_at is null and state <> 'expired';
+create index permissions_by_task on permissions (task_id, requested_at);
+create index permissions_by_session on permissions (session_id, requested_at desc);
+create index permissions_by_time on permissions (requested_at desc, id);
+create index permissions_by_rule on permissions (rule_id) where rule_id is not null;
 
 -- ── worktrees, changes, decisions ───────────────────────────────────────────────────────────────────
 
@@ -731,6 +805,8 @@ begin
                 t.priority, t.max_attempts, t.timeout, t.labels, t.id,
                 (select min(position) - 1 from tasks where session_id = t.session_id and state = 'pending'))
         returning id into again;
+    -- What it asked and was not told the answer of is answered for the task that asks it again.
+    update permissions set task_id = again where task_id = p_task and told_at is null and state <> 'expired';
     perform coder.settle(t.session_id);
     return again;
 end $$;
@@ -761,6 +837,7 @@ begin
     if not found then
         perform coder.refuse('CD409', format('Task %s is %s; only an interrupted or failed task can be dismissed.', t.id, t.state));
     end if;
+    perform coder.expire_permissions(p_task);
     perform from session_queue where session_id = t.session_id and held_by = p_task;
     if found then
         perform coder.place(array[t.session_id]);
@@ -894,6 +971,190 @@ end $$;
 create trigger pending_changes_before_update before update on pending_changes for each row
     when (old.state <> new.state and current_setting('coder.actor', true) is distinct from 'node')
     execute function coder.change_before_update();
+
+-- ── the door: permissions, questions, projects, chats, agents ───────────────────────────────────────────
+
+-- An open request whose turn has ended otherwise than by interruption is nobody's any more. One that somebody is
+-- answering in an open transaction is left to the sweep.
+create function coder.expire_permissions(p_task bigint) returns void language sql set coder.actor = 'node' as $$
+    update permissions set state = 'expired', actor = 'coder', message = 'The turn that asked ended.', answered_at = clock_timestamp()
+    where id in (select id from permissions where task_id = p_task and state = 'requested' for update skip locked);
+$$;
+
+-- Lock a request that is to be answered; only the first answer counts.
+create function coder.permission_to_answer(p_permission uuid) returns permissions language plpgsql as $$
+declare
+    p permissions;
+begin
+    select * into p from permissions where id = p_permission for update;
+    if not found then
+        perform coder.refuse('CD404', format(
+            'There is no permission %s; `select id, title from permissions where state = ''requested''` lists those that wait.', p_permission));
+    elsif p.state = 'expired' then
+        perform coder.refuse('CD409', format('Permission %s expired at %s; nobody waits for its answer any more.', p.id,
+            to_char(p.answered_at, 'YYYY-MM-DD HH24:MI:SS TZ')));
+    elsif p.state <> 'requested' then
+        perform coder.refuse('CD409', format('Permission %s was already %s by %s at %s; the first answer counts.', p.id,
+            case when p.kind = 'question' and p.state <> 'denied' then 'answered' else replace(p.state, '_', ' ') end, p.actor,
+            to_char(p.answered_at, 'YYYY-MM-DD HH24:MI:SS TZ')));
+    end if;
+    return p;
+end $$;
+
+-- Let tools of an agent be used without asking: `*` in the pattern is any text, `?` any character, `\` takes the
+-- next character as it is. Answers the rule; the same rule again is the same row.
+create function coder.add_rule(
+    p_project text, p_tool text, p_pattern text, p_session uuid default null, p_actor text default current_user
+) returns uuid language plpgsql as $$
+declare
+    v_project uuid := coder.project_id(p_project);
+    rule uuid;
+begin
+    if p_tool is null or p_tool !~ '\S' or p_pattern is null or p_pattern !~ '\S' then
+        perform coder.refuse('CD422', 'A rule names a tool and a pattern of what it may be used for; one of them is empty.');
+    elsif octet_length(p_pattern) > 2000 or octet_length(p_tool) > 200 then
+        perform coder.refuse('CD422', 'A rule''s tool may have 200 bytes and its pattern 2000; write a shorter pattern, with `*`.');
+    elsif p_session is not null and not exists (select from sessions where id = p_session and project_id = v_project) then
+        perform coder.refuse('CD404', format('There is no session %s in this project; leave it out for a rule of the whole project.', p_session));
+    end if;
+    insert into permission_rules (project_id, session_id, tool, pattern, actor) values (v_project, p_session, p_tool, p_pattern, p_actor)
+        on conflict do nothing;
+    select id into rule from permission_rules
+        where project_id = v_project and session_id is not distinct from p_session and tool = p_tool and pattern = p_pattern;
+    return rule;
+end $$;
+
+-- Nodes look at what waits whenever a rule is made.
+create function coder.rules_changed() returns trigger language plpgsql as $$
+begin
+    perform pg_notify('permissions', '');
+    return null;
+end $$;
+create trigger permission_rules_after_insert after insert on permission_rules for each statement execute function coder.rules_changed();
+
+-- Allow what an agent asked for: this once, or from now on in its session or project whatever fits the pattern
+-- (without one: exactly this).
+create function coder.allow(
+    p_permission uuid, p_scope text default 'once', p_pattern text default null, p_actor text default current_user
+) returns text language plpgsql set coder.actor = 'node' as $$
+declare
+    p permissions := coder.permission_to_answer(p_permission);
+    v_state text := case p_scope when 'once' then 'allowed_once' else 'allowed_always' end;
+    rule uuid;
+begin
+    if p_scope is null or p_scope not in ('once', 'session', 'project') then
+        perform coder.refuse('CD422', format('A permission is allowed "once", for its "session" or its "project"; %L is none of these.', p_scope));
+    elsif p.kind = 'question' then
+        perform coder.refuse('CD422', format('Permission %s is a question; answer it with coder.answer(%L, array[''…'']).', p.id, p.id));
+    elsif p_pattern is not null and p_scope = 'once' then
+        perform coder.refuse('CD422', 'A pattern is for what is allowed from now on; name the scope "session" or "project", or leave it out.');
+    elsif p_scope <> 'once' then
+        if p_pattern is null and octet_length(p.title) > 1000 then
+            perform coder.refuse('CD422', 'What is asked for is too long for a rule of exactly this; name a pattern.');
+        end if;
+        rule := coder.add_rule(p.project_id::text, p.tool, coalesce(p_pattern, regexp_replace(p.title, '([*?\\])', '\\\1', 'g')),
+                               case when p_scope = 'session' then p.session_id end, p_actor);
+    end if;
+    update permissions set state = v_state, actor = p_actor, rule_id = rule, answered_at = clock_timestamp() where id = p.id;
+    perform pg_notify('permissions', '');
+    return v_state;
+end $$;
+
+-- Refuse what an agent asked for, or to answer its question. The agent reads the message and goes on.
+create function coder.deny(p_permission uuid, p_message text default null, p_actor text default current_user) returns text
+language plpgsql set coder.actor = 'node' as $$
+declare
+    p permissions := coder.permission_to_answer(p_permission);
+begin
+    update permissions set state = 'denied', message = nullif(btrim(p_message), ''), actor = p_actor, answered_at = clock_timestamp()
+        where id = p.id;
+    perform pg_notify('permissions', '');
+    return 'denied';
+end $$;
+
+-- Answer a question: with labels of its choices, or in words of one's own.
+create function coder.answer(p_permission uuid, p_answers text[], p_actor text default current_user) returns text
+language plpgsql set coder.actor = 'node' as $$
+declare
+    p permissions := coder.permission_to_answer(p_permission);
+begin
+    if p.kind <> 'question' then
+        perform coder.refuse('CD422', format('Permission %s is no question; decide with coder.allow(%L) or coder.deny(%L, message).', p.id, p.id, p.id));
+    elsif coalesce(cardinality(p_answers), 0) = 0 or array_position(p_answers, null) is not null
+        or exists (select from unnest(p_answers) a where a !~ '\S') then
+        perform coder.refuse('CD422', format('An answer to question %s says something; an empty one does not, see coder.deny(%L, message).', p.id, p.id));
+    elsif cardinality(p_answers) > 1 and not p.several then
+        perform coder.refuse('CD422', format('Question %s wants one answer; here are %s.', p.id, cardinality(p_answers)));
+    end if;
+    update permissions set state = 'allowed_once', answers = p_answers, actor = p_actor, answered_at = clock_timestamp() where id = p.id;
+    perform pg_notify('permissions', '');
+    return 'allowed_once';
+end $$;
+
+create function coder.permission_before_update() returns trigger language plpgsql as $$
+begin
+    perform coder.refuse('CD422', format(
+        'Permission %s is written by coder alone; answer it with coder.allow(%L), coder.deny(%L, message) or coder.answer(%L, answers).',
+        old.id, old.id, old.id, old.id));
+    return null;
+end $$;
+create trigger permissions_before_update before update on permissions for each row
+    when (current_setting('coder.actor', true) is distinct from 'node' and pg_trigger_depth() = 0)
+    execute function coder.permission_before_update();
+
+-- Change what is given of a project; null leaves it as it is, an empty setup command takes it away.
+create function coder.set_project(
+    p_project text, p_permission_policy text default null, p_network text default null, p_agent_fallback text default null,
+    p_copy_globs text[] default null, p_setup_command text default null
+) returns uuid language plpgsql as $$
+declare
+    v_project uuid := coder.project_id(p_project);
+begin
+    if p_permission_policy not in ('ask', 'allow_in_worktree', 'deny') then
+        perform coder.refuse('CD422', format('A permission policy is "ask", "allow_in_worktree" or "deny"; %L is none of these.', p_permission_policy));
+    elsif p_network not in ('on', 'off') then
+        perform coder.refuse('CD422', format('The network of a project is "on" or "off"; %L is neither.', p_network));
+    elsif p_agent_fallback not in ('native', 'fail') then
+        perform coder.refuse('CD422', format('What takes the place of a missing agent is "native" or "fail"; %L is neither.', p_agent_fallback));
+    end if;
+    update projects set permission_policy = coalesce(p_permission_policy, permission_policy), network = coalesce(p_network, network),
+            agent_fallback = coalesce(p_agent_fallback, agent_fallback), copy_globs = coalesce(p_copy_globs, copy_globs),
+            setup_command = case when p_setup_command is null then setup_command else nullif(btrim(p_setup_command), '') end
+        where id = v_project;
+    return v_project;
+end $$;
+
+-- Begin a fresh context in a session: its next tasks go there, in the same worktree.
+create function coder.open_chat(p_session uuid) returns uuid language plpgsql as $$
+declare
+    s sessions;
+    chat uuid;
+begin
+    select * into s from sessions where id = p_session;
+    if not found then
+        perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
+    elsif s.status = 'closed' then
+        perform coder.refuse('CD409', format('Session %s is closed; reopen it with coder.reopen_session(%L) first.', p_session, p_session));
+    end if;
+    insert into chats (session_id) values (p_session) returning id into chat;
+    return chat;
+end $$;
+
+-- Have the agents of one host, or of all, looked for again; answers how many hosts have a node to do it now.
+create function coder.probe_agents(p_host uuid default null) returns int language plpgsql as $$
+declare
+    hosts_alive int;
+begin
+    perform from hosts where p_host is null or id = p_host;
+    if not found and p_host is not null then
+        perform coder.refuse('CD404', format('There is no host %s; `select id, name from hosts` lists those that exist.', p_host));
+    end if;
+    update hosts set probe_requested_at = clock_timestamp() where p_host is null or id = p_host;
+    perform pg_notify('agents_probe', '');
+    select count(distinct host_id) into hosts_alive from nodes
+        where lease_until > clock_timestamp() and (p_host is null or host_id = p_host);
+    return hosts_alive;
+end $$;
 
 -- ── what nodes call ─────────────────────────────────────────────────────────────────────────────────
 
@@ -1185,11 +1446,13 @@ begin
     for e in select x ->> 'model_history' as history, (x ->> 'chat_id')::uuid as chat_id, x -> 'snapshot' as snapshot,
                     (x ->> 'task_id')::bigint as task_id, (x ->> 'session_id')::uuid as session_id, x ->> 'state' as state,
                     x ->> 'agent_used' as agent, (x ->> 'diff')::int as diff, (x ->> 'context_tokens')::bigint as context_tokens,
-                    (x ->> 'unsnapshotted')::boolean as unsnapshotted, x -> 'remark_ids' as remark_ids
+                    (x ->> 'unsnapshotted')::boolean as unsnapshotted, x -> 'remark_ids' as remark_ids,
+                    x -> 'agent_session' as agent_session, x ->> 'execution_path' as path, (x ->> 'asked')::boolean as asked
              from jsonb_array_elements(p_endings) x
              where (x ->> 'task_id')::bigint = any (v_ended)
                and (x -> 'model_history' <> 'null' or x -> 'context_tokens' <> 'null' or x ->> 'state' = 'pending' or x -> 'remark_ids' <> '[]'
-                    or x -> 'snapshot' -> 'empty' = 'false' or x -> 'unsnapshotted' = 'true')
+                    or x -> 'snapshot' -> 'empty' = 'false' or x -> 'unsnapshotted' = 'true'
+                    or x -> 'agent_session' <> 'null' or x -> 'asked' = 'true')
     loop
         if e.state = 'pending' then  -- unless somebody asked for its end meanwhile
             update tasks t set state = 'cancelled', ended_at = clock_timestamp(),
@@ -1198,6 +1461,12 @@ begin
             if found then
                 update messages m set state = 'cancelled' where m.task_id = e.task_id and m.role = 'assistant';
             end if;
+        end if;
+        if e.agent_session <> 'null' then
+            perform coder.keep_agent_session(e.task_id, e.chat_id, e.agent, e.path, e.agent_session);
+        end if;
+        if e.asked and e.state <> 'interrupted' then
+            perform coder.expire_permissions(e.task_id);
         end if;
         if e.history is not null or e.context_tokens is not null then
             update chats c set model_history = coalesce(e.history::json, c.model_history), context_size = coalesce(e.context_tokens, c.context_size)
@@ -1223,6 +1492,86 @@ begin
     return query select 'left', null::bigint, null::uuid, l.session_id, l.epoch from coder.advance(v_sessions, v_epochs) l;
 end $$;
 
+-- Keep what an agent remembers of a chat after a turn, or note that it must not be relied on (no id).
+create function coder.keep_agent_session(p_task bigint, p_chat uuid, p_agent text, p_path text, p_kept jsonb) returns void
+language plpgsql as $$
+begin
+    if p_kept ->> 'id' is null then
+        update agent_sessions set status = 'lost', updated_at = clock_timestamp()
+            where chat_id = p_chat and agent = p_agent and status <> 'lost';
+        return;
+    end if;
+    insert into agent_sessions (chat_id, agent, session_id, execution_path, agent_session_id, config_hash, home, node_id, status)
+        select p_chat, p_agent, t.session_id, p_path, p_kept ->> 'id', p_kept ->> 'config_hash', p_kept ->> 'home', t.node_id, p_kept ->> 'status'
+        from tasks t where t.id = p_task
+        on conflict (chat_id, agent) do update set
+            execution_path = excluded.execution_path, agent_session_id = excluded.agent_session_id, config_hash = excluded.config_hash,
+            home = excluded.home, node_id = excluded.node_id, status = excluded.status, updated_at = clock_timestamp();
+end $$;
+
+-- Record what an agent asks, answered already (by a rule or the policy) or open for a person. The same request that an
+-- earlier, interrupted run of the task left is taken over, with the answer somebody gave meanwhile. Nothing = fenced.
+create function coder.ask(p_task bigint, p_epoch bigint, p_request jsonb, p_input json, p_wait interval, p_answer jsonb) returns setof permissions
+language plpgsql set coder.actor = 'node' as $$
+declare
+    t tasks;
+    p permissions;
+begin
+    select * into t from tasks where id = p_task and epoch = p_epoch and state = 'running';
+    if not found then
+        return;
+    end if;
+    select * into p from permissions
+        where task_id = p_task and told_at is null and state <> 'expired' and agent = p_request ->> 'agent'
+          and (epoch <> p_epoch or request_id = p_request ->> 'request_id')  -- the latter: our answer to the same call was lost
+          and kind = p_request ->> 'kind' and tool is not distinct from p_request ->> 'tool' and title = p_request ->> 'title'
+        order by requested_at limit 1 for update;
+    if found then
+        update permissions set epoch = p_epoch, request_id = p_request ->> 'request_id', call_id = p_request ->> 'call_id',
+                deadline = case when state = 'requested' then clock_timestamp() + p_wait else deadline end
+            where id = p.id returning * into p;
+    else
+        insert into permissions (task_id, epoch, session_id, project_id, agent, kind, request_id, call_id, tool, asked_for, title, input, paths,
+                                 choices, several, deadline)
+            values (t.id, t.epoch, t.session_id, t.project_id, p_request ->> 'agent', p_request ->> 'kind', p_request ->> 'request_id',
+                    p_request ->> 'call_id', p_request ->> 'tool', p_request ->> 'asked_for', p_request ->> 'title', p_input,
+                    array(select jsonb_array_elements_text(p_request -> 'paths')), p_request -> 'choices',
+                    (p_request ->> 'several')::boolean, clock_timestamp() + p_wait)
+            returning * into p;
+    end if;
+    if p_answer is not null then
+        return query select * from coder.settle_permission(p.id, p.epoch, p_answer);
+    else
+        return next p;
+    end if;
+end $$;
+
+-- Answer a request by a rule, the policy or the deadline, unless a person was faster, and count it as told. Nothing:
+-- somebody is just answering it, or it is no longer this turn's.
+create function coder.settle_permission(p_permission uuid, p_epoch bigint, p_answer jsonb) returns setof permissions
+language plpgsql set coder.actor = 'node' as $$
+declare
+    p permissions;
+begin
+    select * into p from permissions where id = p_permission and epoch = p_epoch for update skip locked;
+    if not found then
+        return;
+    elsif p.state = 'requested' then
+        update permissions set state = p_answer ->> 'state', message = p_answer ->> 'message', actor = p_answer ->> 'actor',
+                rule_id = (select r.id from permission_rules r where r.id = (p_answer ->> 'rule')::uuid), answered_at = clock_timestamp()
+            where id = p.id;
+    end if;
+    return query update permissions set told_at = coalesce(told_at, clock_timestamp()) where id = p.id returning *;
+end $$;
+
+-- The agent is about to be told the answer, which from here on counts for nothing else; false = fenced.
+create function coder.told(p_permission uuid, p_epoch bigint) returns boolean language plpgsql set coder.actor = 'node' as $$
+begin
+    update permissions p set told_at = clock_timestamp() from tasks t
+        where p.id = p_permission and p.epoch = p_epoch and p.state <> 'requested' and t.id = p.task_id and t.epoch = p_epoch and t.state = 'running';
+    return found;
+end $$;
+
 -- Renew a node's lease; answers when it ends, nothing when the node was reaped.
 create function coder.beat(p_node uuid, p_lease interval) returns timestamptz language sql as $$
     update nodes set lease_until = clock_timestamp() + p_lease where id = p_node returning lease_until;
@@ -1246,6 +1595,8 @@ begin
     with dead as (
         delete from nodes where id in (select n.id from nodes n where n.lease_until < clock_timestamp() for update skip locked)
         returning id, crashed
+    ), lost as (
+        update agent_sessions set status = 'lost', updated_at = clock_timestamp() from dead where node_id = dead.id and status = 'active'
     ) select array_agg(id) into v_crashed from dead where crashed;
     for q in
         select s.session_id, s.running_task, s.epoch from session_queue s
@@ -1293,6 +1644,14 @@ create function coder.sweep(p_deep boolean) returns int language plpgsql set cod
 declare
     v_sessions uuid[];
 begin
+    -- Requests that nobody waits for: of turns that ended, and, past the deadline, of those that were interrupted.
+    update permissions set state = 'expired', actor = 'coder', answered_at = clock_timestamp(),
+            message = case when deadline < clock_timestamp() then 'Nobody answered before the deadline.' else 'The turn that asked ended.' end
+        where id in (
+            select p.id from permissions p join tasks t on t.id = p.task_id
+            where p.state = 'requested' and (t.state in ('completed', 'failed', 'cancelled')
+                or (p.deadline < clock_timestamp() and (t.state <> 'running' or t.epoch <> p.epoch)))
+            for update of p skip locked);
     with due as materialized (
         select session_id from session_queue where state = 'scheduled' and ready_at <= clock_timestamp()
         order by ready_at limit 1000 for update skip locked
@@ -1433,9 +1792,10 @@ $$;
 
 -- ── how things are shown ────────────────────────────────────────────────────────────────────────────
 
--- A task as the API and the command line show it. `waiting_for` says why one that is pending does not run yet.
+-- A task as the API and the command line show it. `waiting_for` says why one that is pending does not run yet, or
+-- what one that runs waits for a person to answer: `permission_id`.
 create function coder.show_task(p_task bigint) returns table (
-    id bigint, project_id uuid, project text, session_id uuid, chat_id uuid, state text, waiting_for text, reason text, error text,
+    id bigint, project_id uuid, project text, session_id uuid, chat_id uuid, state text, waiting_for text, permission_id uuid, reason text, error text,
     notices text[], input text, agent text, agent_used text, model text, mode_id text, thinking_option_id text, priority smallint,
     run_at timestamptz, labels text[], idempotency_key text, attempts smallint, max_attempts smallint, timeout_seconds float8,
     retry_of bigint, retried_by bigint, change_id uuid, output_summary text, cost_tokens bigint, input_tokens bigint, cached_tokens bigint,
@@ -1443,21 +1803,47 @@ create function coder.show_task(p_task bigint) returns table (
     cancel_requested_at timestamptz, ended_at timestamptz
 ) language sql rows 1 as $$
     select t.id, t.project_id, p.name, t.session_id, t.chat_id, t.state,
-           case when t.state <> 'pending' then null
+           case when t.state = 'running' then (select o.kind where o.epoch = t.epoch)
+                when t.state <> 'pending' then null
                 when t.run_at > clock_timestamp() then 'run_at'
                 when q.state = 'held' then 'decision'
                 when q.host_id is not null and not exists (select from nodes n where n.host_id = q.host_id and n.lease_until > clock_timestamp())
                     then 'host'
                 when q.state = 'running' then 'session'
                 else 'dispatcher' end,
-           t.reason, t.error, t.notices, t.input, t.agent, t.agent_used, t.model, t.mode_id, t.thinking_option_id, t.priority,
+           o.id, t.reason, t.error, t.notices, t.input, t.agent, t.agent_used, t.model, t.mode_id, t.thinking_option_id, t.priority,
            t.run_at, t.labels, t.idempotency_key, t.attempts, t.max_attempts, extract(epoch from t.timeout)::float8,
            t.retry_of, (select max(r.id) from tasks r where r.retry_of = t.id),
            (select c.id from pending_changes c where c.session_id = t.session_id and c.task_id = t.id order by c.created_at desc limit 1),
            t.output_summary, t.cost_tokens, t.input_tokens, t.cached_tokens, t.output_tokens, t.execution_path,
            t.created_at, t.claimed_at, t.first_event_at, t.cancel_requested_at, t.ended_at
     from tasks t join projects p on p.id = t.project_id left join session_queue q on q.session_id = t.session_id
+         left join lateral (select o.id, o.kind, o.epoch from permissions o where o.task_id = t.id and o.state = 'requested'
+                            order by o.requested_at limit 1) o on t.state in ('running', 'interrupted')
     where t.id = p_task;
+$$;
+
+create function coder.show_chat(p_chat uuid) returns table (
+    id uuid, session_id uuid, context_size bigint, context_limit bigint, created_at timestamptz, closed_at timestamptz
+) language sql rows 1 as $$
+    select c.id, c.session_id, c.context_size, c.context_limit, c.created_at, c.closed_at from chats c where c.id = p_chat;
+$$;
+
+create function coder.show_permission(p_permission uuid) returns table (
+    id uuid, kind text, state text, project_id uuid, project text, session_id uuid, task_id bigint, agent text, tool text, asked_for text,
+    title text, input json, paths text[], choices jsonb, several boolean, answers text[], message text, actor text, rule_id uuid,
+    requested_at timestamptz, deadline timestamptz, answered_at timestamptz, told_at timestamptz
+) language sql rows 1 as $$
+    select p.id, p.kind, p.state, p.project_id, j.name, p.session_id, p.task_id, p.agent, p.tool, p.asked_for, p.title, p.input, p.paths,
+           p.choices, p.several, p.answers, p.message, p.actor, p.rule_id, p.requested_at, p.deadline, p.answered_at, p.told_at
+    from permissions p join projects j on j.id = p.project_id where p.id = p_permission;
+$$;
+
+create function coder.show_rule(p_rule uuid) returns table (
+    id uuid, project_id uuid, project text, session_id uuid, tool text, pattern text, actor text, created_at timestamptz
+) language sql rows 1 as $$
+    select r.id, r.project_id, j.name, r.session_id, r.tool, r.pattern, r.actor, r.created_at
+    from permission_rules r join projects j on j.id = r.project_id where r.id = p_rule;
 $$;
 
 create function coder.show_session(p_session uuid) returns table (
@@ -1488,7 +1874,9 @@ create function coder.show_decision(p_decision uuid) returns table (
     from decisions d join pending_changes c on c.id = d.change_id where d.id = p_decision;
 $$;
 
-create function coder.add_project(p_name text, p_path text, p_host uuid) returns projects language plpgsql as $$
+create function coder.add_project(
+    p_name text, p_path text, p_host uuid, p_permission_policy text default null, p_network text default null
+) returns projects language plpgsql as $$
 declare
     p projects;
 begin
@@ -1501,6 +1889,8 @@ begin
     if p.id is null then
         perform coder.refuse('CD409', format('There is already a project %s; use it, or choose another name.', p_name));
     end if;
+    perform coder.set_project(p_name, p_permission_policy, p_network);
+    select * into p from projects where id = p.id;
     return p;
 end $$;
 

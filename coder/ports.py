@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from coder.change import Approval, ChangeState, Claim, ConflictFile, Found, Plan, PlannedFile, Snapshot, Worktree
-from coder.events import AgentEvent, Command
-from coder.permission import Answer
+from coder.events import AgentEvent, Command, PermissionRequest, Question
+from coder.permission import Answer, Rule, Ruling
+from coder.routing import Said
 from coder.task import AgentSession, Ending, ExecutionPath, Left, Project, Stored, Task
 from coder.transcript import Spill
 
@@ -255,7 +256,62 @@ class TaskStore(Protocol):
         """Seconds until the next scheduled session is due, None when there is none."""
         ...
 
+    async def agent_session_of(self, task: Task, agent: str) -> AgentSession | None:
+        """What this agent itself keeps of the task's chat, `lost` unless this node or a clean stop left it."""
+        ...
+
+    async def agents_stopped(self, node: UUID, agents: Collection[str]) -> None:
+        """The processes of these agents were ended cleanly: what they keep can be relied on by whoever comes."""
+        ...
+
+    async def said_before(self, task: Task, most: int) -> list[Said]:
+        """The latest messages of the task's chat before its own, oldest first, of at least `most` bytes if there are."""
+        ...
+
     async def record_agents(self, host: UUID, facts: tuple[AgentFacts, ...]) -> None: ...
+
+    async def forget_agents(self, host: UUID, others_than: Collection[str]) -> None:
+        """Drop what is recorded of agents that this host's nodes do not know any more."""
+        ...
+
+    async def probe_wanted(self, host: UUID) -> datetime | None:
+        """When somebody last wanted this host's agents to be looked for again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request or question of an agent as it is stored, and the answer if there is one already."""
+
+    id: UUID
+    answer: Answer | None
+
+
+class PermissionStore(Protocol):
+    """What agents ask, and what is answered. Every call raises `Unavailable` when the database cannot be reached."""
+
+    async def rules(self, project: UUID, session: UUID) -> tuple[Rule, ...]:
+        """What people allowed for good in this session and in its project."""
+        ...
+
+    async def ask(self, task: Task, agent: str, asked: PermissionRequest | Question, wait: float, ruling: Ruling | None) -> Asked:
+        """Record what an agent asks, with the ruling that answers it; without one a person has `wait` seconds to.
+
+        What an interrupted run of the task asked as well is taken over, with its answer. Raises `Fenced`.
+        """
+        ...
+
+    async def answers(self, asked: Collection[UUID]) -> dict[UUID, Answer]:
+        """Those of these that are answered."""
+        ...
+
+    async def settle(self, asked: UUID, task: Task, ruling: Ruling) -> Answer | None:
+        """Answer by a ruling unless a person was faster; answers what holds now, None when somebody is just at it."""
+        ...
+
+    async def told(self, asked: UUID, task: Task) -> None:
+        """The agent is about to be told the answer; it counts for nothing else any more. Raises `Fenced`."""
+        ...
 
 
 class ChangeStore(Protocol):

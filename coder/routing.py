@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -10,6 +10,9 @@ from coder.errors import AgentUnavailable
 from coder.task import Remark, Task
 
 NATIVE = "native"
+EARLIER_BYTES = 200_000
+"""How much of a conversation an agent is primed with that does not remember it."""
+LEFT_OUT = "[… what was said before this is left out]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,39 @@ def remark_sentence(remark: Remark) -> str:
     kept = "That work is still in the worktree." if remark.work == "keep" else "That work was taken out of the worktree again."
     why = f"with this reason: {remark.reason.rstrip('.')}." if remark.reason else "without giving a reason."
     return f"A reviewer rejected the change of task {remark.task_id} {why} {kept}"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message of a chat: `user` or `assistant`, and the state it was stored with."""
+
+    role: str
+    text: str
+    state: str = "complete"
+
+
+def conversation(messages: Sequence[Said], most: int = EARLIER_BYTES) -> str:
+    """A chat as text, oldest first, at most so many bytes: what is older is left out, with a mark.
+
+    Args:
+        messages: in the order they were said.
+    """
+    pieces: list[str] = []
+    room = most
+    for message in reversed(messages):
+        if not message.text.strip():
+            continue
+        ended = "" if message.state in ("complete", "streaming") else f"\n[this turn was {message.state}]"
+        piece = f"{message.role.capitalize()}:\n{message.text.strip()}{ended}"
+        raw = piece.encode()
+        if len(raw) > room:
+            if not pieces:  # of the newest message at least its end
+                pieces.append(raw[len(raw) - room :].decode("utf-8", "ignore"))
+            pieces.append(LEFT_OUT)
+            break
+        room -= len(raw) + 2
+        pieces.append(piece)
+    return "\n\n".join(reversed(pieces))
 
 
 def directory(task: Task, worktree: str) -> str:

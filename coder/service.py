@@ -37,6 +37,7 @@ from coder.postgres.changes import PostgresChanges
 from coder.postgres.door import PostgresDoor
 from coder.postgres.embedded import EmbeddedServer
 from coder.postgres.listener import Listener, Silence
+from coder.postgres.permissions import PostgresPermissions
 from coder.postgres.pool import open_pool
 from coder.postgres.schema import migrate
 from coder.postgres.tasks import PostgresTasks
@@ -143,7 +144,7 @@ class Service:
             # The node last, so that it is the first to stop: it claims nothing from then on, and while it drains the API still answers.
             url = await stack.enter_async_context(self._web(door)) if self._role != "dispatch" else None
             if self._role != "api":
-                await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), dsn))
+                await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), PostgresPermissions(queue), dsn))
             # Made last, so that one that is shown once is not lost to something that did not start.
             token = await self._ensure_token(door)
             await ready(Ready(url, token, dsn))
@@ -173,7 +174,9 @@ class Service:
         return token
 
     @asynccontextmanager
-    async def _node(self, tasks: PostgresTasks, changes: PostgresChanges, dsn: str) -> AsyncIterator[Node]:
+    async def _node(
+        self, tasks: PostgresTasks, changes: PostgresChanges, permissions: PostgresPermissions, dsn: str
+    ) -> AsyncIterator[Node]:
         settings, where = self._settings, data_dir(self._settings)
         slot = take(where)
         guardians = Guardians(lock_fd=slot.fd)
@@ -189,6 +192,7 @@ class Service:
             logbook=FileLogbook(where),
             setup=GuardedSetup(guardians),
             clock=self._clock,
+            permissions=permissions,
         )
         pace = Pace(
             slots=settings.max_turns,
@@ -199,6 +203,7 @@ class Service:
             silent=settings.inactivity_seconds,
             tool=settings.tool_seconds,
             retention=settings.retention_days * 86400,
+            answer=settings.permission_seconds,
         )
         node = Node(worlds, pace, self.host, slot.remember)
         try:

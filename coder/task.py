@@ -170,6 +170,8 @@ class Ending:
         snapshot_number: which of the session's snapshots it is.
         unsnapshotted: the worktree holds work that `snapshot` does not show.
         agent_session: the agent's own session to come back to, None where there is none.
+        agent_started: whether the turn came as far as its agent; else what the agent keeps is as it was.
+        asked: whether the agent asked for permission or an answer in this turn.
     """
 
     task: Task
@@ -192,6 +194,8 @@ class Ending:
     snapshot_number: int = 0
     unsnapshotted: bool = False
     agent_session: AgentSession | None = None
+    agent_started: bool = False
+    asked: bool = False
 
     @property
     def state(self) -> TaskState:

@@ -13,11 +13,14 @@ import json
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-from coder.events import AgentEvent, Notice, ReasoningDelta, TextDelta, ToolCall, Usage
+from coder.events import AgentEvent, Commands, Notice, Plan, ReasoningDelta, TextDelta, ToolCall, Usage
 from coder.task import SUMMARY_CHARACTERS
 
 TEXT_BYTES = 1_048_576
 TOOL_BYTES = 262_144
+MOST_COMMANDS = 500
+MOST_ENTRIES = 200
+LINE_CHARACTERS = 1000
 
 _MARK = "\n[… cut here, {total:,} bytes in all; the whole is in the turn's file {file}]"
 _LONG = "The {what} is longer than {bound:,} bytes; what is stored ends there, the whole is in the turn's file {file}."
@@ -92,6 +95,17 @@ def cleaned(event: Event) -> Event:
     return replace(event, **changes)  # type: ignore[type-var]
 
 
+def _shortened(event: Event) -> Event:
+    """A command or an entry of a plan with every text in it cleaned and cut to a line's length: it is shown, not read whole."""
+    event = cleaned(event)
+    changes: dict[str, Any] = {}
+    for each in fields(event):  # type: ignore[arg-type]
+        value = getattr(event, each.name)
+        if isinstance(value, str) and len(value) > LINE_CHARACTERS:
+            changes[each.name] = value[: LINE_CHARACTERS - 1] + "…"
+    return replace(event, **changes) if changes else event  # type: ignore[type-var]
+
+
 class _Prose:
     """Text that grows by deltas, up to `TEXT_BYTES`."""
 
@@ -138,6 +152,8 @@ class Transcript:
         self._usage = Usage(0, 0, 0)
         self._notices: list[str] = []
         self._spills: list[Spill] = []
+        self._commands = Commands(())
+        self._plan = Plan(())
 
     @property
     def text(self) -> str:
@@ -159,6 +175,16 @@ class Transcript:
     @property
     def notices(self) -> tuple[str, ...]:
         return tuple(self._notices)
+
+    @property
+    def commands(self) -> Commands:
+        """The slash commands the agent last told of."""
+        return self._commands
+
+    @property
+    def plan(self) -> Plan:
+        """The agent's plan as it last told it."""
+        return self._plan
 
     def apply(self, event: AgentEvent) -> tuple[AgentEvent, ...]:
         """Fold one event in and answer what watchers get for it: cleaned, within the bounds, with a notice where it was cut."""
@@ -182,6 +208,12 @@ class Transcript:
             return (event,)
         if isinstance(event, Notice):
             return self._said((), Notice(clean(event.text)), None)
+        if isinstance(event, Commands):
+            self._commands = Commands(tuple(_shortened(each) for each in event.commands[:MOST_COMMANDS]))
+            return (self._commands,)
+        if isinstance(event, Plan):
+            self._plan = Plan(tuple(_shortened(each) for each in event.entries[:MOST_ENTRIES]))
+            return (self._plan,)
         return (cleaned(event),)
 
     def summary(self, characters: int = SUMMARY_CHARACTERS) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import sys
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -12,7 +10,7 @@ import typer
 
 from coder.change import OPEN_CHANGE, ChangeState
 from coder.cli import lookup, waiting
-from coder.cli.desk import Desk, Json, Limit, desk
+from coder.cli.desk import Desk, Json, Limit, actor, desk
 from coder.cli.screen import fields, put, put_diff, put_json, table, visible, when
 from coder.errors import Conflict, InvalidInput
 
@@ -153,21 +151,13 @@ def _decide(at: Desk, statement: str, change: dict[str, Any], fingerprint: str |
         change_id=UUID(change["id"]),
         fingerprint=fingerprint or change["fingerprint"],
         reason=reason,
-        actor=_actor(),
+        actor=actor(),
         **how,
     )
     decision = waiting.decision(at, decision)
     if decision["state"] == "failed":
         raise Conflict(decision["error"] or f"The decision failed ({decision['outcome']}); read the change again and decide anew.")
     return decision
-
-
-def _actor() -> str:
-    """Who decides, as the decision records it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in some containers
-        return f"uid {os.getuid()}"
 
 
 @decisions.command("show")

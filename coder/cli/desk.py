@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,6 +81,14 @@ def desk(context: typer.Context) -> Desk:
     found = context.obj
     assert isinstance(found, Desk), "build() puts it there"
     return found
+
+
+def actor() -> str:
+    """Who decides, as the database records it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return f"uid {os.getuid()}"
 
 
 def sound(text: str, what: str) -> str:

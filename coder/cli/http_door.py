@@ -21,6 +21,10 @@ CALLS: dict[str, tuple[str, str]] = {
     "project_add": ("POST", "/projects"),
     "project_list": ("GET", "/projects"),
     "project_get": ("GET", "/projects/{project}"),
+    "project_set": ("PATCH", "/projects/{project}"),
+    "rule_list": ("GET", "/projects/{project}/permission-rules"),
+    "rule_add": ("POST", "/projects/{project}/permission-rules"),
+    "rule_delete": ("DELETE", "/projects/{project}/permission-rules/{rule_id}"),
     "task_add": ("POST", "/tasks"),
     "task_get": ("GET", "/tasks/{task}"),
     "task_list": ("GET", "/tasks"),
@@ -32,6 +36,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "session_get": ("GET", "/sessions/{session_id}"),
     "session_close": ("POST", "/sessions/{session_id}/close"),
     "session_reopen": ("POST", "/sessions/{session_id}/reopen"),
+    "session_chat": ("POST", "/sessions/{session_id}/chats"),
     "message_list": ("GET", "/sessions/{session_id}/messages"),
     "change_list": ("GET", "/changes"),
     "change_get": ("GET", "/changes/{change_id}"),
@@ -39,11 +44,17 @@ CALLS: dict[str, tuple[str, str]] = {
     "change_approve": ("POST", "/changes/{change_id}/approve"),
     "change_reject": ("POST", "/changes/{change_id}/reject"),
     "decision_get": ("GET", "/decisions/{decision_id}"),
+    "permission_list": ("GET", "/permissions"),
+    "permission_get": ("GET", "/permissions/{permission_id}"),
+    "permission_allow": ("POST", "/permissions/{permission_id}/allow"),
+    "permission_deny": ("POST", "/permissions/{permission_id}/deny"),
+    "permission_answer": ("POST", "/permissions/{permission_id}/answer"),
     "agent_list": ("GET", "/agents"),
+    "agent_probe": ("POST", "/agents/probe"),
     "status": ("GET", "/status"),
     "ready": ("GET", "/ready"),
 }
-IN_QUERY = {"project": "project_id", "statuses": "status", "states": "state"}
+IN_QUERY = {"project": "project_id", "task": "task_id", "statuses": "status", "states": "state"}
 SERVERS_OWN = frozenset({"actor", "host_id"})
 """What the server knows better: whose token it is, and where it runs."""
 PAGE = 200
@@ -91,7 +102,8 @@ class HttpDoor:
         return found
 
     def row(self, statement: str, **parameters: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self._call(statement, parameters).json()
+        answer = self._call(statement, parameters)
+        found: dict[str, Any] = answer.json() if answer.content else {}
         return found
 
     def blob(self, statement: str, **parameters: Any) -> bytes:
@@ -107,7 +119,10 @@ class HttpDoor:
         rest = {name: _plain(value) for name, value in parameters.items() if value is not None and name not in named | SERVERS_OWN}
         query = {IN_QUERY.get(name, name): ",".join(value) if isinstance(value, list) else value for name, value in rest.items()}
         try:
-            answer = self._client.request(method, path, params=query) if method == "GET" else self._client.post(path, json=rest)
+            if method == "GET":
+                answer = self._client.get(path, params=query)
+            else:
+                answer = self._client.request(method, path, json=rest if method != "DELETE" else None)
         except httpx.HTTPError as error:
             why = str(error) or type(error).__name__
             raise Unavailable(

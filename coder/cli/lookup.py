@@ -9,6 +9,11 @@ from uuid import UUID
 from coder.errors import InvalidInput, NotFound
 from coder.ports import SyncDoor
 
+LOOK = {
+    "permission": "`coder permission list --all` shows them",
+    "rule": "`coder rule list PROJECT` shows them",
+    "session": "`coder change list` and `coder session list` show them",
+}
 LATEST = 2000
 """A beginning is looked for among so many of the latest; whole ids always work."""
 
@@ -21,6 +26,26 @@ def session(door: SyncDoor, given: str) -> UUID:
         InvalidInput: several are, or it cannot be an id.
     """
     return _whole(given) or _one(given, _beginning_with(door, "session_list", given), "session")
+
+
+def permission(door: SyncDoor, given: str) -> UUID:
+    """The id of a permission or question.
+
+    Raises:
+        NotFound: none is meant.
+        InvalidInput: several are, or it cannot be an id.
+    """
+    return _whole(given) or _one(given, _beginning_with(door, "permission_list", given), "permission")
+
+
+def rule(door: SyncDoor, project: str, given: str) -> UUID:
+    """The id of a rule of this project.
+
+    Raises:
+        NotFound: none is meant.
+        InvalidInput: several are, or it cannot be an id.
+    """
+    return _whole(given) or _one(given, _beginning_with(door, "rule_list", given, project=project), "rule")
 
 
 def change(door: SyncDoor, given: str) -> dict[str, Any]:
@@ -59,13 +84,13 @@ def _whole(given: str) -> UUID | None:
     return UUID(given) if re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", given) else None
 
 
-def _beginning_with(door: SyncDoor, statement: str, given: str) -> list[UUID]:
-    return [UUID(row["id"]) for row in door.rows(statement, limit=LATEST) if row["id"].startswith(given.lower())]
+def _beginning_with(door: SyncDoor, statement: str, given: str, **where: Any) -> list[UUID]:
+    return [UUID(row["id"]) for row in door.rows(statement, limit=LATEST, **where) if row["id"].startswith(given.lower())]
 
 
 def _one(given: str, found: list[UUID], what: str) -> UUID:
     if not found:
-        raise NotFound(f"There is no {what} whose id begins with {given}; `coder change list` and `coder session list` show them.")
+        raise NotFound(f"There is no {what} whose id begins with {given}; {LOOK.get(what, LOOK['session'])}.")
     if len(found) > 1:
         raise InvalidInput(
             f"{len(found)} ids begin with {given} ({', '.join(map(str, found[:3]))}{', …' * (len(found) > 3)}); write more of it."

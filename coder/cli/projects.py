@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import typer
 
 from coder.cli.desk import Desk, Json, Limit, desk, sound
-from coder.cli.screen import put, put_json, table
+from coder.cli.screen import fields, put, put_json, table
 from coder.errors import InvalidInput
+from coder.permission import Policy
 
 commands = typer.Typer(help="The repositories that tasks are about.", no_args_is_help=True, rich_markup_mode=None)
+
+Permissions = Annotated[Policy | None, typer.Option(help="What its agents may do without asking.")]
+Network = Annotated[Literal["on", "off"] | None, typer.Option(help="Whether its agents may reach the network.")]
 
 GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
 """A repository's own hooks and helpers are never run."""
@@ -25,17 +29,62 @@ def add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What tasks call it.", show_default=False)],
     path: Annotated[Path | None, typer.Argument(help="The repository.", show_default="the current directory")] = None,
+    permissions: Permissions = None,
+    network: Network = None,
     json: Json = False,
 ) -> None:
     """Add a git repository; it must have a commit."""
     at = desk(context)
     host = None if at.remote else at.house.host_id()
-    added = at.door.row("project_add", name=name, path=_repository(at, path), host_id=host)
+    policy = permissions and permissions.value
+    added = at.door.row("project_add", name=name, path=_repository(at, path), host_id=host, permission_policy=policy, network=network)
     project = at.door.row("project_get", project=added["id"])
     if json:
         put_json(project)
     else:
         put(f'Project {project["name"]} is {project["path"]}; queue a task with `coder task add {project["name"]} "…"`.')
+
+
+@commands.command("set")
+def set_(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="PROJECT", help="Its name or id.", show_default=False)],
+    permissions: Permissions = None,
+    network: Network = None,
+    fallback: Annotated[Literal["native", "fail"] | None, typer.Option(help="When the agent of a task is missing.")] = None,
+    copy: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Ignored files that every fresh worktree gets; several.")] = None,
+    setup: Annotated[str | None, typer.Option(metavar="COMMAND", help="Run in every fresh worktree; '' takes it away.")] = None,
+    json: Json = False,
+) -> None:
+    """Change what is given of a project; turns that run go on as they began."""
+    asked = {
+        "permission_policy": permissions and permissions.value,
+        "network": network,
+        "agent_fallback": fallback,
+        "copy_globs": copy or None,
+        "setup_command": setup,
+    }
+    if all(value is None for value in asked.values()):
+        raise InvalidInput(f"Nothing is given to change of project {name}; see `coder project set --help`.")
+    door = desk(context).door
+    _shown(door.row("project_get", project=door.row("project_set", project=name, **asked)["id"]), json)
+
+
+@commands.command()
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="PROJECT", help="Its name or id.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Show a project."""
+    _shown(desk(context).door.row("project_get", project=name), json)
+
+
+def _shown(project: dict[str, Any], json: bool) -> None:
+    if json:
+        put_json(project)
+    else:
+        fields(project)
 
 
 @commands.command("list")

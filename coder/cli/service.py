@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
+from coder.cli import waiting
 from coder.cli.desk import Json, TaskId, desk
 from coder.cli.exits import FAILED
 from coder.cli.screen import put, put_json, table, visible, when
@@ -58,14 +59,24 @@ def status(context: typer.Context, json: Json = False) -> None:
     table(("HOST", "VERSION", "SINCE", "NODE"), nodes, "no dispatcher runs, so nothing is worked on; `coder up` starts one")
 
 
-def agents(context: typer.Context, json: Json = False) -> None:
-    """The agents each host has."""
-    rows = desk(context).door.rows("agent_list")
+def agents(
+    context: typer.Context,
+    probe: Annotated[bool, typer.Option("--probe", help="Have the hosts look again first, after something was installed.")] = False,
+    json: Json = False,
+) -> None:
+    """The agents each host has; for one that is missing, how to install it."""
+    at = desk(context)
+    rows = waiting.probed(at) if probe else at.door.rows("agent_list")
     if json:
         put_json(rows)
         return
-    shown = ((row["agent"], row["host"], "yes" if row["available"] else "no", row["version"], row["detail"]) for row in rows)
-    table(("AGENT", "HOST", "AVAILABLE", "VERSION", "DETAIL"), shown, "no host has said yet which agents it has; `coder up` looks for them")
+    shown = (
+        (row["agent"], row["host"], row["execution_path"], "yes" if row["available"] else "no", row["version"], len(row["models"]) or "",
+         row["detail"] if row["available"] or not row["install"] else f"install: {row['install']}")
+        for row in rows
+    )  # fmt: skip
+    columns = ("AGENT", "HOST", "PROTOCOL", "AVAILABLE", "VERSION", "MODELS", "")
+    table(columns, shown, "no host has said yet which agents it has; `coder up` looks for them")
 
 
 @database.command("url")

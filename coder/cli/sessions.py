@@ -62,6 +62,18 @@ def show(
 
 
 @commands.command()
+def chat(context: typer.Context, session: SessionId, json: Json = False) -> None:
+    """Begin a fresh context in a session: its next tasks go there, in the same worktree."""
+    door = desk(context).door
+    session_id = lookup.session(door, session)
+    row = door.row("session_chat", session_id=session_id)
+    if json:
+        put_json(row)
+    else:
+        put(f"Session {session_id} goes on in chat {row['id']}, which knows nothing of what was said before.")
+
+
+@commands.command()
 def close(context: typer.Context, session: SessionId, json: Json = False) -> None:
     """Close a session: what waits in it is cancelled, what runs is stopped."""
     _act(context, "session_close", session, json)

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from types import FrameType
 from typing import Any
 from uuid import UUID
@@ -18,17 +19,20 @@ import typer
 from coder.cli.desk import Desk
 from coder.cli.exits import OF_STATE, STOPPED, Waited
 from coder.cli.screen import progress
-from coder.errors import CoderError, Conflict
+from coder.errors import CoderError, Conflict, Unavailable
 
 FIRST_SECONDS = 0.05
 LONGEST_SECONDS = 1.0
 DECISION_SECONDS = 30.0
+PROBE_SECONDS = 60.0
 WAITING_FOR = {
     "run_at": "its time has not come",
     "decision": "an earlier task of its session waits for resume, retry or dismiss",
     "host": "no dispatcher runs on its session's host",
     "session": "an earlier task of its session runs",
     "dispatcher": "for a dispatcher with a free slot",
+    "permission": "its agent asks for permission, see `coder permission list`",
+    "question": "its agent asks a question, see `coder permission list`",
 }
 
 
@@ -91,6 +95,30 @@ def decision(desk: Desk, row: dict[str, Any]) -> dict[str, Any]:
     if not _settled(row):
         raise Waited(f"The decision is stored, but no node has carried it out after {DECISION_SECONDS:g} s; {where}.")
     return row
+
+
+def probed(desk: Desk) -> list[dict[str, Any]]:
+    """The agents after the hosts that run looked again.
+
+    Raises:
+        Waited: they have not told everything in time; what they find is recorded all the same.
+    """
+    asked = desk.door.row("agent_probe")
+    if not asked["hosts"]:
+        raise Unavailable("No dispatcher runs that could look for agents; start one with `coder up`.")
+    wanted = datetime.fromisoformat(asked["requested_at"])
+    alive = {node["host_id"] for node in desk.door.row("status")["nodes"]}
+    deadline, interval = time.monotonic() + PROBE_SECONDS, FIRST_SECONDS
+    with _stoppable():
+        while True:
+            rows = desk.door.rows("agent_list")
+            here = [row for row in rows if row["host_id"] in alive]
+            if here and all(datetime.fromisoformat(row["probed_at"]) >= wanted for row in here):
+                return rows
+            if time.monotonic() > deadline:
+                raise Waited(f"The hosts have not told of all agents after {PROBE_SECONDS:g} s; `coder agents` shows what they found.")
+            time.sleep(interval)
+            interval = min(interval * 1.5, LONGEST_SECONDS)
 
 
 def _settled(row: dict[str, Any]) -> bool:

@@ -18,6 +18,8 @@ NOUNS = {
     "change": ("change", "coder change list"),
     "session": ("session", "coder session list"),
     "decision": ("decision", "coder change list"),
+    "permission": ("permission", "coder permission list --all"),
+    "rule": ("rule", "coder rule list PROJECT"),
 }
 SETTLED = ("done", "failed")
 

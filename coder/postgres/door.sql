@@ -7,18 +7,41 @@ insert into hosts (id, name) values (:id, :name) on conflict (id) do update set 
 returning json_build_object('id', id, 'name', name) as row;
 
 -- name: project_add
-select row_to_json(p) as row from coder.add_project(:name, :path, :host_id) p;
+select row_to_json(p) as row from coder.add_project(:name, :path, :host_id, :permission_policy, :network) p;
 
 -- name: project_list
 select row_to_json(x) as row from (
-    select id, name, path, host_id, agent_fallback, copy_globs, setup_command, created_at from projects
+    select id, name, path, host_id, agent_fallback, permission_policy, network, copy_globs, setup_command, created_at from projects
     where (:after::text is null or name > :after) order by name limit :limit
 ) x;
 
 -- name: project_get
 select row_to_json(x) as row from (
-    select id, name, path, host_id, agent_fallback, copy_globs, setup_command, created_at from projects where id = coder.project_id(:project)
+    select id, name, path, host_id, agent_fallback, permission_policy, network, copy_globs, setup_command, created_at from projects
+    where id = coder.project_id(:project)
 ) x;
+
+-- name: project_set
+select row_to_json(x) as row from (
+    select coder.set_project(:project, :permission_policy, :network, :agent_fallback, :copy_globs::text[], :setup_command) as id
+) x;
+
+-- name: rule_list
+select row_to_json(x) as row from (
+    select r.* from permission_rules k, lateral (select * from coder.show_rule(k.id)) r
+    where k.project_id = coder.project_id(:project)
+      and (:after_time::timestamptz is null or (k.created_at, k.id) > (:after_time, :after_id::uuid))
+    order by k.created_at, k.id limit :limit
+) x;
+
+-- name: rule_add
+select row_to_json(r) as row from (select coder.add_rule(:project, :tool, :pattern, :session_id, :actor) as id) q,
+    lateral (select * from coder.show_rule(q.id)) r;
+
+-- name: rule_delete
+with rule as materialized (select * from coder.show_rule(:rule_id) where project_id = coder.project_id(:project)),
+     gone as (delete from permission_rules using rule where permission_rules.id = rule.id returning rule.id)
+select row_to_json(rule) as row from rule join gone using (id);
 
 -- name: task_add
 select row_to_json(x) as row from (
@@ -75,6 +98,10 @@ select row_to_json(x) as row from (select :session_id::uuid as id, coder.close_s
 select row_to_json(x) as row from (select :session_id::uuid as id, coder.reopen_session(:session_id)) done,
     lateral (select * from coder.show_session(done.id)) x;
 
+-- name: session_chat
+select row_to_json(x) as row from (select coder.open_chat(:session_id) as id) q,
+    lateral (select * from coder.show_chat(q.id)) x;
+
 -- name: message_list
 select row_to_json(x) as row from (
     select id, ordinal, session_id, chat_id, task_id, role, state, text, reasoning, tool_calls, created_at, ended_at from messages
@@ -123,6 +150,33 @@ from (select coder.reject(:change_id, :fingerprint, :reason, :work, :actor) as i
 -- name: decision_get
 select row_to_json(d) as row from coder.show_decision(:decision_id) d;
 
+-- name: permission_list
+select row_to_json(x) as row from (
+    select p.* from permissions k, lateral (select * from coder.show_permission(k.id)) p
+    where (:states::text[] is null or k.state = any (:states))
+      and (:session_id::uuid is null or k.session_id = :session_id)
+      and (:task::bigint is null or k.task_id = :task)
+      and (:project::text is null or k.project_id = coder.project_id(:project))
+      and (:before_time::timestamptz is null or (k.requested_at, k.id) < (:before_time, :before_id::uuid))
+    order by k.requested_at desc, k.id desc limit :limit
+) x;
+
+-- name: permission_get
+select row_to_json(p) as row from coder.show_permission(:permission_id) p;
+
+-- name: permission_allow
+select row_to_json(p) as row
+from (select :permission_id::uuid as id, coder.allow(:permission_id, coalesce(:scope, 'once'), :pattern, :actor)) done,
+     lateral (select * from coder.show_permission(done.id)) p;
+
+-- name: permission_deny
+select row_to_json(p) as row from (select :permission_id::uuid as id, coder.deny(:permission_id, :message, :actor)) done,
+    lateral (select * from coder.show_permission(done.id)) p;
+
+-- name: permission_answer
+select row_to_json(p) as row from (select :permission_id::uuid as id, coder.answer(:permission_id, :answers::text[], :actor)) done,
+    lateral (select * from coder.show_permission(done.id)) p;
+
 -- name: token_known
 select row_to_json(x) as row from (select id, name from api_tokens where hash = :hash and revoked_at is null) x;
 
@@ -136,9 +190,17 @@ returning json_build_object('id', id, 'name', name) as row;
 
 -- name: agent_list
 select row_to_json(x) as row from (
-    select a.agent, a.execution_path, a.available, a.version, a.detail, a.models, a.host_id, h.name as host, a.probed_at
-    from available_agents a join hosts h on h.id = a.host_id order by a.agent, h.name
+    select a.agent, a.execution_path, a.available, a.version, a.path, a.detail, a.install, a.models, a.modes, a.thinking_options, a.commands,
+           a.host_id, h.name as host, a.probed_at
+    from available_agents a join hosts h on h.id = a.host_id
+    where (:agent::text is null or a.agent = :agent)
+      and (:host_id::uuid is null or a.host_id = :host_id)
+      and (:available::boolean is null or a.available = :available)
+    order by a.agent, h.name
 ) x;
+
+-- name: agent_probe
+select row_to_json(x) as row from (select coder.probe_agents(:host_id) as hosts, statement_timestamp() as requested_at) x;
 
 -- name: status
 select row_to_json(x) as row from (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,9 @@ from coder.change import Snapshot, Worktree, display_path
 from coder.ports import AgentFacts, Claimed
 from coder.postgres.pool import fetch
 from coder.postgres.statements import load
-from coder.task import Ending, Left, Project, Remark, Stored, Task, TaskState, Verdict
+from coder.routing import Said
+from coder.task import AgentSession, Ending, ExecutionPath, Left, Project, Remark, Stored, Task, TaskState, Verdict
+from coder.transcript import clean_value
 
 STATEMENTS = load("tasks.sql")
 MESSAGE_STATES = {
@@ -41,6 +43,8 @@ def project_from(row: dict[str, Any]) -> Project:
         name=row["name"],
         path=row["path"],
         agent_fallback=row["agent_fallback"],
+        permission_policy=row["permission_policy"],
+        network=row["network"] == "on",
         copy_globs=tuple(row["copy_globs"]),
         setup_command=row["setup_command"],
         setup_timeout=interval(row["setup_timeout"]),
@@ -127,7 +131,17 @@ def ending_json(ending: Ending, diff: int | None) -> dict[str, Any]:
         "snapshot": snapshot_json(ending.snapshot, ending.snapshot_number) if ending.snapshot else None,
         "diff": diff,
         "unsnapshotted": ending.unsnapshotted,
+        "agent_session": agent_session_json(ending),
+        "asked": ending.asked,
     }
+
+
+def agent_session_json(ending: Ending) -> dict[str, Any] | None:
+    """What `coder.finish` keeps of the agent's own session: nothing of a native turn, no id for one that is not to be resumed."""
+    if not ending.agent_started or ending.execution_path is ExecutionPath.NATIVE:
+        return None
+    kept = ending.agent_session
+    return {} if kept is None else {"id": kept.id, "config_hash": kept.config_hash, "home": kept.home, "status": kept.status}
 
 
 def claimed_from(row: asyncpg.Record) -> Claimed:
@@ -259,9 +273,32 @@ class PostgresTasks:
                 "execution_path": each.execution_path,
                 "available": each.available,
                 "version": each.version,
+                "path": each.path,
                 "detail": each.detail,
+                "install": each.install,
                 "models": list(each.models),
+                "modes": list(each.modes),
+                "thinking_options": list(each.thinking_options),
+                "commands": [{"name": c.name, "description": c.description, "hint": c.hint} for c in each.commands],
             }
             for each in facts
         ]
-        await self._fetch("record_agents", host=host, agents=orjson.dumps(rows).decode())
+        await self._fetch("record_agents", host=host, agents=orjson.dumps(clean_value(rows)).decode())
+
+    async def forget_agents(self, host: UUID, others_than: Collection[str]) -> None:
+        await self._fetch("forget_agents", host=host, known=list(others_than))
+
+    async def probe_wanted(self, host: UUID) -> datetime | None:
+        wanted: datetime | None = await self._value("probe_wanted", host=host)
+        return wanted
+
+    async def agent_session_of(self, task: Task, agent: str) -> AgentSession | None:
+        rows = await self._fetch("agent_session_of", task=task.id, chat=task.chat_id, agent=agent)
+        return AgentSession(**rows[0]) if rows else None
+
+    async def agents_stopped(self, node: UUID, agents: Collection[str]) -> None:
+        await self._fetch("agents_stopped", node=node, agents=list(agents))
+
+    async def said_before(self, task: Task, most: int) -> list[Said]:
+        rows = await self._fetch("said_before", session=task.session_id, chat=task.chat_id, task=task.id, most=most)
+        return [Said(row["role"], row["text"], row["state"]) for row in rows]

@@ -51,9 +51,34 @@ select pg_notify('tasks_new', '');
 select extract(epoch from min(ready_at) - clock_timestamp())::float8 from session_queue where state = 'scheduled';
 
 -- name: record_agents!
-insert into available_agents (host_id, agent, execution_path, available, version, detail, models)
-select :host, a.agent, a.execution_path, a.available, a.version, a.detail, a.models
-from jsonb_to_recordset(:agents) as a(agent text, execution_path text, available boolean, version text, detail text, models text[])
+insert into available_agents (host_id, agent, execution_path, available, version, path, detail, install, models, modes, thinking_options,
+                              commands)
+select :host, a.agent, a.execution_path, a.available, a.version, a.path, a.detail, a.install, a.models, a.modes, a.thinking_options, a.commands
+from jsonb_to_recordset(:agents) as a(
+    agent text, execution_path text, available boolean, version text, path text, detail text, install text, models text[], modes text[],
+    thinking_options text[], commands jsonb)
 on conflict (host_id, agent) do update set
-    execution_path = excluded.execution_path, available = excluded.available, version = excluded.version, detail = excluded.detail,
-    models = excluded.models, probed_at = now();
+    execution_path = excluded.execution_path, available = excluded.available, version = excluded.version, path = excluded.path,
+    detail = excluded.detail, install = excluded.install, models = excluded.models, modes = excluded.modes,
+    thinking_options = excluded.thinking_options, commands = excluded.commands, probed_at = clock_timestamp();
+
+-- name: forget_agents!
+delete from available_agents where host_id = :host and agent <> all (:known);
+
+-- name: probe_wanted
+select probe_requested_at from hosts where id = :host;
+
+-- name: agent_session_of
+select a.agent_session_id as id, a.config_hash, a.home,
+       case when a.status = 'active' and a.node_id is distinct from t.node_id then 'lost' else a.status end as status
+from agent_sessions a, tasks t where a.chat_id = :chat and a.agent = :agent and t.id = :task;
+
+-- name: agents_stopped!
+update agent_sessions set status = 'stopped', updated_at = clock_timestamp()
+where node_id = :node and status = 'active' and agent = any (:agents);
+
+-- name: said_before
+select role, text, state from (
+    select role, text, state, ordinal, sum(octet_length(text)) over (order by ordinal desc) - octet_length(text) as later
+    from messages where session_id = :session and chat_id = :chat and task_id <> :task and text <> ''
+) m where later <= :most order by ordinal;

@@ -12,10 +12,11 @@ from uuid import UUID
 import structlog
 
 from coder.errors import Unavailable
-from coder.ports import Clock, TaskStore
+from coder.ports import Claimed, Clock, TaskStore
 from coder.runtime.executor import Executor
 from coder.runtime.inflight import Inflight, Stop
 from coder.runtime.lease import Lease
+from coder.runtime.slots import Slots
 from coder.runtime.wake import Wake
 
 STOP_SECONDS = 2.0
@@ -25,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 class Dispatcher:
     def __init__(
-        self, store: TaskStore, inflight: Inflight, executor: Executor, lease: Lease, clock: Clock, *, host: UUID, slots: int, poll: float
+        self, store: TaskStore, inflight: Inflight, executor: Executor, lease: Lease, clock: Clock, *, host: UUID, slots: Slots, poll: float
     ) -> None:
         self._store = store
         self._inflight = inflight
@@ -40,7 +41,7 @@ class Dispatcher:
         self._next_look = 0.0
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
-        inflight.on_ended(self._work.wake)
+        slots.on_freed(self._work.wake)
 
     def wake(self) -> None:
         self._work.wake()
@@ -97,8 +98,15 @@ class Dispatcher:
     async def _claim(self) -> None:
         """Claim until no slot is free or nothing is ready."""
         await self._look()
-        while not self._stopping and (free := self._slots - len(self._inflight)) > 0 and (node := self._lease.node) is not None:
-            claimed = await self._store.claim(node, self._host, free)
+        while not self._stopping and (free := self._slots.free) > 0 and (node := self._lease.node) is not None:
+            self._slots.take(free)  # so that no turn that goes on takes one of them meanwhile
+            claimed: list[Claimed] = []
+            try:
+                claimed = await self._store.claim(node, self._host, free)
+            finally:
+                unused = free if node != self._lease.node else free - len(claimed)
+                if unused:
+                    self._slots.give(unused, ring=False)
             if node != self._lease.node:
                 # Lost between the claim and its answer: whoever reaped this node runs them again.
                 log.warning("claims of a lost lease are dropped", tasks=[each.task.id for each in claimed])

@@ -10,7 +10,7 @@ from coder.ports import Backend
 from coder.routing import Route
 from coder.runtime.inflight import Stop
 from coder.runtime.watchdog import Limits
-from coder.task import Ending, Outcome, Reason, Task
+from coder.task import AgentSession, Ending, Outcome, Reason, Task
 from coder.transcript import Transcript
 
 
@@ -27,6 +27,9 @@ class Course:
     guard: str | None = None
     seen: bool = False
     model_history: str | None = None
+    agent_session: AgentSession | None = None
+    agent_started: bool = False
+    asked: bool = False
     notices: list[str] = field(default_factory=list)
 
 
@@ -93,6 +96,9 @@ def ending_of(course: Course, end: End, snapshot: Snapshot | None, unsnapshotted
         snapshot=snapshot,
         snapshot_number=course.worktree.snapshots + 1 if course.worktree else 0,
         unsnapshotted=unsnapshotted,
+        agent_session=course.agent_session,
+        agent_started=course.agent_started,
+        asked=course.asked,
     )
 
 

@@ -10,20 +10,23 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from coder.change import Snapshot, Worktree
 from coder.errors import CoderError, Fenced, Held, TurnError, Unavailable
-from coder.ports import Backend, Clock, Logbook, Setup, TaskStore, Turn, Worktrees
-from coder.routing import choose, directory, prompt
+from coder.ports import Backend, Clock, LiveTurn, Logbook, Setup, TaskStore, Turn, Worktrees
+from coder.routing import EARLIER_BYTES, NATIVE, choose, conversation, directory, prompt
+from coder.runtime.asking import Asking, Interview
 from coder.runtime.boundary import Boundary
 from coder.runtime.ending import Course, End, ending_of, smaller, stopped_end
 from coder.runtime.finisher import Finisher
 from coder.runtime.inflight import Running, Stopped
+from coder.runtime.roster import Roster
 from coder.runtime.watchdog import Limits, Pulse, watch
-from coder.task import Ending, Outcome, Reason, Verdict
+from coder.task import AgentSession, Ending, ExecutionPath, Outcome, Reason, Task, Verdict
 from coder.transcript import Transcript
 
 HELD_SECONDS = 0.05
@@ -49,6 +52,8 @@ class Executor:
         store: TaskStore,
         worktrees: Worktrees,
         backends: Mapping[str, Backend],
+        roster: Roster,
+        asking: Asking,
         finisher: Finisher,
         boundary: Boundary,
         clock: Clock,
@@ -59,13 +64,14 @@ class Executor:
         self._store = store
         self._worktrees = worktrees
         self._backends = backends
+        self._roster = roster
+        self._asking = asking
         self._finisher = finisher
         self._boundary = boundary
         self._clock = clock
         self._limits = limits
         self._logbook = logbook
         self._setup = setup
-        self.available: frozenset[str] = frozenset()
 
     async def execute(self, running: Running) -> None:
         """Run one claimed task to its end."""
@@ -133,7 +139,8 @@ class Executor:
 
     async def _turn(self, running: Running, course: Course, limits: Limits) -> None:
         task = course.task
-        course.route = choose(task, self.available)
+        asked_for = task.agent or NATIVE
+        course.route = choose(task, frozenset() if asked_for == NATIVE else await self._roster.available(asked_for))
         if course.route.notice:
             course.notices.append(course.route.notice)
         course.backend = self._backends[course.route.agent]
@@ -153,23 +160,50 @@ class Executor:
             thinking_option_id=task.thinking_option_id,
             model_history=task.model_history,
             log=self._logbook.path(task.id),
+            network=task.project.network,
+            agent_session=await self._agent_session(task, course.backend, course.route.agent),
+            earlier=partial(self._earlier, task),
         )
+        course.agent_started = True
+        live: LiveTurn | None = None
+        try:
+            async with course.backend.run_turn(turn) as live:
+                await self._listen(running, course, limits, turn, live)
+        finally:
+            if live is not None:  # what it keeps is known once its work has been ended
+                course.agent_session = live.agent_session
+
+    async def _listen(self, running: Running, course: Course, limits: Limits, turn: Turn, live: LiveTurn) -> None:
+        """Hear the agent out: fold what it says, answer what it asks."""
+        task = course.task
+        assert course.route is not None, "a turn that runs was routed"
         pulse = Pulse(self._clock)
-        async with course.backend.run_turn(turn) as live:
-            dog = asyncio.create_task(watch(self._clock, pulse, limits, live.busy_with_tool, running.stop), name=f"watch-{task.id}")
-            try:
+        interview = Interview(self._asking, running, course.route.agent, turn.worktree, live, pulse, self._clock)
+        watching = watch(self._clock, pulse, limits, live.busy_with_tool, live.reconcile, running.stop)
+        dog = asyncio.create_task(watching, name=f"watch-{task.id}")
+        try:
+            async with interview:
                 async for event in live.events:
                     pulse.beat()
                     if not course.seen:
                         # Committed before anybody sees the event and before a tool it names runs.
                         await self._finisher.seen(task)
                         course.seen = True
+                    interview.hear(event)
                     course.transcript.apply(event)
                     for spill in course.transcript.take_spills():
                         await self._logbook.spill(task.id, spill)
-            finally:
-                dog.cancel()
-                course.model_history = live.model_history
+        finally:
+            dog.cancel()
+            course.asked = interview.asked
+            course.model_history = live.model_history
+
+    async def _agent_session(self, task: Task, backend: Backend, agent: str) -> AgentSession | None:
+        """What the agent itself keeps of this chat; the native one keeps nothing but its history, which came with the claim."""
+        return None if backend.execution_path is ExecutionPath.NATIVE else await self._store.agent_session_of(task, agent)
+
+    async def _earlier(self, task: Task) -> str:
+        return conversation(await self._store.said_before(task, EARLIER_BYTES))
 
     async def _prepare(self, course: Course) -> Worktree:
         """The session's worktree, recorded, with nothing owed to it."""

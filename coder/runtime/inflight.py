@@ -7,24 +7,17 @@ follows (snapshot, finish) is never cancelled, so that every ending leaves by th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from enum import StrEnum
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from coder.ports import Claimed
+from coder.runtime.slots import Seat, Slots
+from coder.runtime.stop import Stop
 
 T = TypeVar("T")
 
-
-class Stop(StrEnum):
-    """Why a turn is stopped from outside."""
-
-    USER = "user"
-    SHUTDOWN = "shutdown"
-    LEASE_LOST = "lease_lost"
-    TIMEOUT = "timeout"
-    SILENT = "silent"
-    SLOW_TOOL = "slow_tool"
+__all__ = ["Inflight", "Running", "Stop", "Stopped"]
 
 
 class Stopped(Exception):
@@ -36,12 +29,15 @@ class Stopped(Exception):
 
 
 class Running:
-    """One turn: what was claimed, and the way to stop it."""
+    """One turn: what was claimed, its slot, and the way to stop it."""
 
-    def __init__(self, claimed: Claimed) -> None:
+    def __init__(self, claimed: Claimed, seat: Seat) -> None:
         self.claimed = claimed
+        self.seat = seat
         self.why: Stop | None = None
         self._part: asyncio.Task[Any] | None = None
+        self._asking = 0
+        self._draining = False
 
     def stop(self, why: Stop) -> None:
         """Stop the turn; the first reason counts."""
@@ -49,6 +45,23 @@ class Running:
             self.why = why
             if self._part is not None:
                 self._part.cancel()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """The agent waits for a person meanwhile: a drain does not."""
+        self._asking += 1
+        if self._draining:
+            self.stop(Stop.SHUTDOWN)
+        try:
+            yield
+        finally:
+            self._asking -= 1
+
+    def drain(self) -> None:
+        """The node is about to stop: the turn may end by itself, but not wait for a person."""
+        self._draining = True
+        if self._asking:
+            self.stop(Stop.SHUTDOWN)
 
     async def stoppable(self, part: Coroutine[Any, Any, T]) -> T:
         """Run a part of the turn that `stop` may end; raises `Stopped` when it did."""
@@ -77,7 +90,8 @@ class Running:
 class Inflight:
     """Owns the asyncio tasks of the turns."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
         self._running: dict[int, Running] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: list[Callable[[], None]] = []
@@ -90,7 +104,8 @@ class Inflight:
         self._ended.append(ring)
 
     def start(self, claimed: Claimed, execute: Callable[[Running], Coroutine[Any, Any, None]]) -> None:
-        running = Running(claimed)
+        """Run a claimed task in a slot that was taken for it."""
+        running = Running(claimed, Seat(self._slots))
         self._running[claimed.task.epoch] = running
         task = asyncio.create_task(execute(running), name=f"task-{claimed.task.id}")
         self._tasks.add(task)
@@ -98,7 +113,8 @@ class Inflight:
 
     def _done(self, epoch: int, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._running.pop(epoch, None)
+        if (running := self._running.pop(epoch, None)) is not None:
+            running.seat.leave()
         for ring in self._ended:
             ring()
 
@@ -107,6 +123,11 @@ class Inflight:
         for running in list(self._running.values()):
             if task_ids is None or running.claimed.task.id in task_ids:
                 running.stop(why)
+
+    def drain(self) -> None:
+        """Let turns end by themselves, but none wait for a person."""
+        for running in list(self._running.values()):
+            running.drain()
 
     def epochs(self) -> set[int]:
         """Of the turns that run here."""

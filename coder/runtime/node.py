@@ -9,8 +9,9 @@ from uuid import UUID
 
 import structlog
 
-from coder.errors import CoderError
-from coder.ports import AgentFacts, Backend, ChangeStore, Clock, Guards, Logbook, Setup, TaskStore, Wakeups, Worktrees
+from coder.errors import Unavailable
+from coder.ports import Backend, ChangeStore, Clock, Guards, Logbook, PermissionStore, Setup, TaskStore, Wakeups, Worktrees
+from coder.runtime.asking import Asking
 from coder.runtime.boundary import Boundary
 from coder.runtime.dispatcher import Dispatcher
 from coder.runtime.executor import Executor
@@ -20,6 +21,8 @@ from coder.runtime.janitor import Janitor
 from coder.runtime.lease import Lease
 from coder.runtime.rescuer import Rescuer
 from coder.runtime.reviewer import Reviewer
+from coder.runtime.roster import Roster
+from coder.runtime.slots import Slots
 from coder.runtime.watchdog import Limits
 
 log = structlog.get_logger(__name__)
@@ -38,6 +41,7 @@ class Worlds:
     logbook: Logbook
     clock: Clock
     setup: Setup
+    permissions: PermissionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Pace:
     silent: float
     tool: float
     retention: float
+    answer: float = 900.0
 
 
 class Node:
@@ -65,7 +70,8 @@ class Node:
         self._worlds = worlds
         self._pace = pace
         self._host = host
-        self._inflight = Inflight()
+        slots = Slots(pace.slots)
+        self._inflight = Inflight(slots)
         tasks, changes, worktrees, clock = worlds.tasks, worlds.changes, worlds.worktrees, worlds.clock
         self._lease = Lease(
             tasks,
@@ -79,10 +85,14 @@ class Node:
         )
         self._finisher = Finisher(tasks, clock, host)
         boundary = Boundary(tasks, changes, worktrees, clock)
+        self._roster = Roster(tasks, worlds.backends, clock, host=host)
+        self._asking = Asking(worlds.permissions, clock, seconds=pace.answer, poll=pace.poll)
         self.executor = Executor(
             store=tasks,
             worktrees=worktrees,
             backends=worlds.backends,
+            roster=self._roster,
+            asking=self._asking,
             finisher=self._finisher,
             boundary=boundary,
             clock=clock,
@@ -90,7 +100,7 @@ class Node:
             logbook=worlds.logbook,
             setup=worlds.setup,
         )
-        self._dispatcher = Dispatcher(tasks, self._inflight, self.executor, self._lease, clock, host=host, slots=pace.slots, poll=pace.poll)
+        self._dispatcher = Dispatcher(tasks, self._inflight, self.executor, self._lease, clock, host=host, slots=slots, poll=pace.poll)
         self._rescuer = Rescuer(tasks, changes, worktrees, boundary, clock, host=host, poll=pace.poll)
         self._reviewer = Reviewer(changes, worktrees, self._lease, clock, host=host, poll=pace.poll)
         self.janitor = Janitor(changes, worktrees, clock, host=host, retention=pace.retention)
@@ -101,35 +111,27 @@ class Node:
         for node in crashed:
             await self._worlds.tasks.crashed(node, self._host)
         await self._lease.start()
-        await self.probe()
+        self._roster.start()
+        self._asking.start()
         self._finisher.start()
         wakeups = self._worlds.wakeups
         wakeups.on("tasks_new", self._dispatcher.wake)
         wakeups.on("tasks_cancel", self._dispatcher.wake_cancel)
         wakeups.on("decisions_new", self._reviewer.wake)
         wakeups.on("decisions_new", self._rescuer.wake)
+        wakeups.on("permissions", self._asking.wake)
+        wakeups.on("agents_probe", self._roster.wake)
         await wakeups.start()
         self._rescuer.start()
         self._reviewer.start()
         self._dispatcher.start()
         self.janitor.start()
 
-    async def probe(self) -> tuple[AgentFacts, ...]:
-        """Find out what this host can run, and record it."""
-        found: list[AgentFacts] = []
-        for name, backend in self._worlds.backends.items():
-            try:
-                found.extend(await backend.probe())
-            except CoderError as error:
-                log.warning("an agent could not be probed", agent=name, why=error.message)
-        self.executor.available = frozenset(facts.agent for facts in found if facts.available)
-        await self._worlds.tasks.record_agents(self._host, tuple(found))
-        return tuple(found)
-
     async def stop(self) -> None:
         """Drain: claim nothing more, let turns finish for a while, interrupt the rest, leave nothing behind."""
         await self._dispatcher.stop_claiming()
         await self.janitor.stop()
+        self._inflight.drain()
         if len(self._inflight):
             log.info("draining", turns=len(self._inflight), seconds=self._pace.drain)
             await self._empty(self._pace.drain)
@@ -140,11 +142,27 @@ class Node:
         await self._rescuer.stop()
         await self._finisher.stop()
         await self._inflight.empty()
-        for backend in self._worlds.backends.values():
-            await backend.stop()
+        await self._asking.stop()
+        await self._roster.stop()
+        await self._stop_agents()
         await self._worlds.guards.stop_all()
         await self._worlds.wakeups.stop()
         await self._lease.stop()
+
+    async def _stop_agents(self) -> None:
+        """End the warm agents, and record which of them ended cleanly: what those keep can be resumed."""
+        well = []
+        for name, backend in self._worlds.backends.items():
+            try:
+                await backend.stop()
+                well.append(name)
+            except Exception:
+                log.exception("an agent could not be stopped cleanly; its guardian ends it", agent=name)
+        try:
+            if self._lease.node is not None:
+                await self._worlds.tasks.agents_stopped(self._lease.node, well)
+        except Unavailable as error:
+            log.warning("what the agents keep cannot be recorded; they will be told anew what was said", why=error.message)
 
     async def _empty(self, seconds: float) -> None:
         """Wait until no turn runs, at most so long."""

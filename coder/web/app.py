@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Security
 from coder import __version__
 from coder.config import Settings
 from coder.ports import Door
-from coder.web import changes, openapi, page, problems, projects, sessions, system, tasks
+from coder.web import changes, openapi, page, permissions, problems, projects, sessions, system, tasks
 from coder.web.asking import bearer
 from coder.web.gate import Gate
 
@@ -38,7 +38,7 @@ def build(door: Door, settings: Settings, host_id: UUID) -> FastAPI:
     app.state.host_id = host_id
     app.state.decision_seconds = changes.SECONDS
     api = APIRouter(prefix=PREFIX, dependencies=[Security(bearer)])
-    for router in (projects.router, tasks.router, sessions.router, changes.router, changes.decisions, system.router):
+    for router in (projects.router, tasks.router, sessions.router, changes.router, changes.decisions, permissions.router, system.router):
         api.include_router(router)
     app.include_router(api)
     app.include_router(system.open_router, prefix=PREFIX)

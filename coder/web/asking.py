@@ -13,7 +13,7 @@ from coder.errors import NotFound
 from coder.ports import Door
 from coder.web.gate import ACTOR
 from coder.web.paging import LARGEST
-from coder.web.shapes import CHANGE_ID, DECISION_ID, SESSION_ID
+from coder.web.shapes import CHANGE_ID, DECISION_ID, PERMISSION_ID, SESSION_ID
 
 bearer = HTTPBearer(auto_error=False, description="The token printed at the first start, or CODER_ADMIN_TOKEN")
 
@@ -40,6 +40,8 @@ TaskId = Annotated[int, Depends(_task)]
 SessionId = Annotated[UUID, Path(description="The session's id", examples=[SESSION_ID])]
 ChangeId = Annotated[UUID, Path(description="The change's id", examples=[CHANGE_ID])]
 DecisionId = Annotated[UUID, Path(description="The decision's id", examples=[DECISION_ID])]
+PermissionId = Annotated[UUID, Path(description="The permission's id", examples=[PERMISSION_ID])]
+ProjectName = Annotated[str, Path(description="Its id or name", examples=["demo"])]
 ByProject = Annotated[str | None, Query(alias="project_id", description="Only of this project, by id or name", examples=["demo"])]
 BySession = Annotated[str | None, Query(alias="session_id", description="Only of this session", examples=[SESSION_ID])]
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from coder.web.asking import TheDoor
+from coder.permission import Policy
+from coder.web.asking import Actor, ProjectName, TheDoor
 from coder.web.openapi import answers
 from coder.web.paging import Cursor, Limit, decode, page
-from coder.web.shapes import HOST_ID, Page, Project
+from coder.web.shapes import HOST_ID, RULE_ID, Page, PermissionRule, Project
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
@@ -25,13 +27,35 @@ class NewProject(BaseModel):
     host_id: Annotated[
         UUID | None, Field(description="The host it is on; left out = the one that answers this request, null = any", examples=[HOST_ID])
     ] = None
+    permission_policy: Annotated[Policy | None, Field(description="Without it allow_in_worktree")] = None
+    network: Annotated[Literal["on", "off"] | None, Field(description="Without it on")] = None
+
+
+class ProjectChanges(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"permission_policy": "ask", "network": "off"}]})
+
+    permission_policy: Annotated[Policy | None, Field(description="What its agents may do without asking a person")] = None
+    network: Annotated[Literal["on", "off"] | None, Field(description="Whether its agents may reach the network")] = None
+    agent_fallback: Annotated[Literal["native", "fail"] | None, Field(description="When the agent of a task is missing")] = None
+    copy_globs: Annotated[list[str] | None, Field(description="Ignored files that every fresh worktree gets")] = None
+    setup_command: Annotated[str | None, Field(description="Run in every fresh worktree; an empty one takes it away")] = None
+
+
+class NewRule(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"tool": "bash", "pattern": "npm *"}]})
+
+    tool: Annotated[str, Field(description="The agent's tool; `*` = any")]
+    pattern: Annotated[str, Field(description="Of what it is asked for: `*` is any text, `?` any character, `\\` takes the next as it is")]
+    session_id: Annotated[UUID | None, Field(description="Only in this session")] = None
 
 
 @router.post("", status_code=201, responses=answers(Project, 409, status=201, said="Added"))
 async def add_project(asked: NewProject, request: Request, door: TheDoor) -> JSONResponse:
     """Add a repository. A task fails with a sentence when there is none at its path, so that it may be made later."""
     host = asked.host_id if "host_id" in asked.model_fields_set else request.app.state.host_id
-    added = await door.row("project_add", name=asked.name, path=asked.path, host_id=host)
+    added = await door.row(
+        "project_add", name=asked.name, path=asked.path, host_id=host, permission_policy=asked.permission_policy, network=asked.network
+    )
     project = await door.row("project_get", project=added["id"])
     return JSONResponse(project, 201, {"Location": f"/api/v1/projects/{project['id']}"})
 
@@ -44,6 +68,40 @@ async def list_projects(door: TheDoor, limit: Limit = 50, cursor: Cursor = None)
 
 
 @router.get("/{project}", responses=answers(Project, 404))
-async def get_project(project: Annotated[str, Path(description="Its id or name", examples=["demo"])], door: TheDoor) -> JSONResponse:
+async def get_project(project: ProjectName, door: TheDoor) -> JSONResponse:
     """One project."""
     return JSONResponse(await door.row("project_get", project=project))
+
+
+@router.patch("/{project}", responses=answers(Project, 404))
+async def set_project(project: ProjectName, asked: ProjectChanges, door: TheDoor) -> JSONResponse:
+    """Change what is given; the rest stays as it is. Turns that run go on as they began."""
+    changed = await door.row("project_set", project=project, **asked.model_dump())
+    return JSONResponse(await door.row("project_get", project=changed["id"]))
+
+
+@router.get("/{project}/permission-rules", responses=answers(PermissionRule, 404, page=Page[PermissionRule]))
+async def list_permission_rules(project: ProjectName, door: TheDoor, limit: Limit = 50, cursor: Cursor = None) -> JSONResponse:
+    """What agents may do without asking in this project or one of its sessions, oldest first."""
+    time, last = decode(cursor, datetime, UUID)
+    await door.row("project_get", project=project)
+    listed = await page(
+        door, "rule_list", limit, lambda row: [row["created_at"], row["id"]], project=project, after_time=time, after_id=last
+    )
+    return JSONResponse(listed)
+
+
+@router.post(
+    "/{project}/permission-rules", status_code=201, responses=answers(PermissionRule, 404, status=201, said="Added, or there already")
+)
+async def add_permission_rule(project: ProjectName, asked: NewRule, door: TheDoor, actor: Actor) -> JSONResponse:
+    """Let agents use a tool without asking. Requests that wait and that it fits are allowed at once."""
+    return JSONResponse(await door.row("rule_add", project=project, actor=actor, **asked.model_dump()), 201)
+
+
+@router.delete("/{project}/permission-rules/{rule_id}", responses=answers(PermissionRule, 404, said="Revoked"))
+async def revoke_permission_rule(
+    project: ProjectName, rule_id: Annotated[UUID, Path(description="The rule's id", examples=[RULE_ID])], door: TheDoor
+) -> JSONResponse:
+    """Have agents ask again; answers the rule that is no more. What was allowed by it stays allowed."""
+    return JSONResponse(await door.row("rule_delete", project=project, rule_id=rule_id))

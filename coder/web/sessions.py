@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from coder.web.asking import ByProject, SessionId, TheDoor
 from coder.web.openapi import answers
 from coder.web.paging import Cursor, Limit, decode, page, words
-from coder.web.shapes import Message, Page, Session, SessionPage
+from coder.web.shapes import Chat, Message, Page, Session, SessionPage
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 
@@ -60,6 +60,12 @@ async def list_messages(session_id: SessionId, door: TheDoor, limit: Limit = 50,
     (after,) = decode(cursor, int)
     await door.row("session_get", session_id=session_id)
     return JSONResponse(await page(door, "message_list", limit, lambda row: [row["ordinal"]], session_id=session_id, after=after))
+
+
+@router.post("/{session_id}/chats", status_code=201, responses=answers(Chat, 404, 409, status=201, said="Opened"))
+async def open_chat(session_id: SessionId, door: TheDoor) -> JSONResponse:
+    """Begin a fresh context in the same worktree: the session's next tasks go there unless they name another chat."""
+    return JSONResponse(await door.row("session_chat", session_id=session_id), 201)
 
 
 @router.post("/{session_id}/close", responses=answers(Session, 404))

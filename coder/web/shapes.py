@@ -12,6 +12,8 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field
 
 from coder.change import ChangeState, Operation
+from coder.events import AskedFor
+from coder.permission import PermissionState, Policy
 from coder.task import ExecutionPath, Reason, TaskState
 
 PROJECT_ID = "0b6f2c1e-6d0f-4a53-9a3e-2f1d6a1c7e10"
@@ -19,6 +21,8 @@ SESSION_ID = "5c1f0a52-93c1-4a2b-8c0f-5f7c1f3f2a11"
 CHANGE_ID = "9d0c7a34-1f0b-4c6e-8b8e-6a4d0f5e3c22"
 DECISION_ID = "3e2b9f60-7a4d-4d1c-9c55-1b2a3c4d5e33"
 HOST_ID = "f1a2b3c4-d5e6-4f70-8123-456789abcdef"
+PERMISSION_ID = "a4b5c6d7-e8f9-4a0b-9c1d-2e3f4a5b6c77"
+RULE_ID = "c0ffee00-1234-4abc-8def-0123456789ab"
 CHAT_ID = "7f3e2d1c-0b9a-4877-a665-544332211000"
 FINGERPRINT = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
 EARLIER = "2026-03-01T09:30:00.000000+00:00"
@@ -38,13 +42,15 @@ class Project(Shape):
     path: Annotated[str, Field(description="Absolute path of the checkout on its host")]
     host_id: Annotated[UUID | None, Field(description="The host it is on; null = any")]
     agent_fallback: Literal["native", "fail"]
+    permission_policy: Annotated[Policy, Field(description="What its agents may do without asking a person")]
+    network: Annotated[Literal["on", "off"], Field(description="Whether its agents may reach the network")]
     copy_globs: list[str]
     setup_command: str | None
     created_at: AwareDatetime
 
     EXAMPLE = {
-        "id": PROJECT_ID, "name": "demo", "path": "/srv/demo", "host_id": HOST_ID, "agent_fallback": "native", "copy_globs": [],
-        "setup_command": None, "created_at": EARLIER,
+        "id": PROJECT_ID, "name": "demo", "path": "/srv/demo", "host_id": HOST_ID, "agent_fallback": "native",
+        "permission_policy": "allow_in_worktree", "network": "on", "copy_globs": [], "setup_command": None, "created_at": EARLIER,
     }  # fmt: skip
 
 
@@ -56,9 +62,13 @@ class Task(Shape):
     chat_id: UUID | None
     state: TaskState
     waiting_for: Annotated[
-        Literal["run_at", "decision", "host", "session", "dispatcher"] | None,
-        Field(description="Why a pending task does not run yet: its time, a person's decision, its host, the turn before it, a free slot"),
+        Literal["run_at", "decision", "host", "session", "dispatcher", "permission", "question"] | None,
+        Field(
+            description="Why a pending task does not run yet: its time, a person's decision, its host, the turn before it, a free slot; "
+            "what a running one waits for a person to answer: `permission_id`"
+        ),
     ]
+    permission_id: Annotated[UUID | None, Field(description="The oldest open request or question of this task's agent")]
     reason: Reason | None
     error: str | None
     notices: list[str]
@@ -92,7 +102,8 @@ class Task(Shape):
 
     EXAMPLE = {
         "id": 42, "project_id": PROJECT_ID, "project": "demo", "session_id": SESSION_ID, "chat_id": None, "state": "completed",
-        "waiting_for": None, "reason": None, "error": None, "notices": [], "input": "Add a test for the parser", "agent": None,
+        "waiting_for": None, "permission_id": None, "reason": None, "error": None, "notices": [], "input": "Add a test for the parser",
+        "agent": None,
         "agent_used": "native", "model": None, "mode_id": None, "thinking_option_id": None, "priority": 0, "run_at": None, "labels": ["ci"],
         "idempotency_key": None, "attempts": 1, "max_attempts": 3, "timeout_seconds": None, "retry_of": None, "retried_by": None,
         "change_id": CHANGE_ID, "output_summary": "I added tests/test_parser.py.", "cost_tokens": 5210, "input_tokens": 4800,
@@ -250,6 +261,74 @@ class Decision(Shape):
         "target": "checkout", "branch": None, "commit": False, "work": None, "actor": "admin", "reason": None, "state": "done",
         "outcome": "approved", "error": None, "facts": {}, "fingerprint": FINGERPRINT, "change_state": "approved", "created_at": LATER,
         "started_at": LATER, "ended_at": LATER,
+    }  # fmt: skip
+
+
+class PermissionChoice(Shape):
+    label: str
+    description: str
+
+
+class Permission(Shape):
+    id: UUID
+    kind: Literal["permission", "question"]
+    state: Annotated[PermissionState, Field(description="A question that was answered is `allowed_once`")]
+    project_id: UUID
+    project: str
+    session_id: UUID
+    task_id: int
+    agent: str
+    tool: Annotated[str | None, Field(description="What the agent wants to use, as it names it; null of a question")]
+    asked_for: AskedFor | None
+    title: Annotated[str, Field(description="The exact command, path or address; of a question, its text")]
+    input: Annotated[Any, Field(description="The tool's arguments")]
+    paths: list[str]
+    choices: Annotated[list[PermissionChoice], Field(description="What a question proposes; other answers are free text")]
+    several: Annotated[bool, Field(description="Whether a question may have several answers")]
+    answers: list[str]
+    message: Annotated[str | None, Field(description="Why it was denied, as the agent reads it")]
+    actor: Annotated[str | None, Field(description="Who answered: a person, or `rule`, `policy`, `deadline`, `coder`")]
+    rule_id: UUID | None
+    requested_at: AwareDatetime
+    deadline: Annotated[AwareDatetime, Field(description="Unanswered by then, it is denied")]
+    answered_at: AwareDatetime | None
+    told_at: Annotated[AwareDatetime | None, Field(description="When the agent was told the answer")]
+
+    EXAMPLE = {
+        "id": PERMISSION_ID, "kind": "permission", "state": "requested", "project_id": PROJECT_ID, "project": "demo",
+        "session_id": SESSION_ID, "task_id": 42, "agent": "opencode", "tool": "bash", "asked_for": "execute", "title": "npm test",
+        "input": {"command": "npm test"}, "paths": [], "choices": [], "several": False, "answers": [], "message": None, "actor": None,
+        "rule_id": None, "requested_at": EARLIER, "deadline": LATER, "answered_at": None, "told_at": None,
+    }  # fmt: skip
+
+
+class PermissionRule(Shape):
+    id: UUID
+    project_id: UUID
+    project: str
+    session_id: Annotated[UUID | None, Field(description="Only in this session; null = in all of the project")]
+    tool: Annotated[str, Field(description="The agent's tool; `*` = any")]
+    pattern: Annotated[str, Field(description="Of the request's title: `*` is any text, `?` a character, `\\` takes the next as it is")]
+    actor: str
+    created_at: AwareDatetime
+
+    EXAMPLE = {
+        "id": RULE_ID, "project_id": PROJECT_ID, "project": "demo", "session_id": None, "tool": "bash", "pattern": "npm *",
+        "actor": "admin",
+        "created_at": EARLIER,
+    }  # fmt: skip
+
+
+class Chat(Shape):
+    id: UUID
+    session_id: UUID
+    context_size: int | None
+    context_limit: int | None
+    created_at: AwareDatetime
+    closed_at: AwareDatetime | None
+
+    EXAMPLE = {
+        "id": CHAT_ID, "session_id": SESSION_ID, "context_size": None, "context_limit": None, "created_at": EARLIER, "closed_at": None,
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import AwareDatetime, Field
 
@@ -17,21 +17,41 @@ from coder.web.problems import of_error, problem
 from coder.web.shapes import CHAT_ID, EARLIER, HOST_ID, LATER, Page, Shape
 
 
+class AgentCommand(Shape):
+    name: str
+    description: str
+    hint: str
+
+
 class Agent(Shape):
     agent: str
     execution_path: ExecutionPath
     available: bool
     version: str | None
-    detail: str
+    path: Annotated[str | None, Field(description="Where its program is")]
+    detail: Annotated[str, Field(description="Why it is not available, or what is odd about it")]
+    install: Annotated[str | None, Field(description="The command that installs it")]
     models: list[str]
+    modes: Annotated[list[str], Field(description="What `mode_id` of a task may be")]
+    thinking_options: Annotated[list[str], Field(description="What `thinking_option_id` of a task may be")]
+    commands: Annotated[list[AgentCommand], Field(description="Its slash commands, as far as they are known without a session")]
     host_id: UUID
     host: str
     probed_at: AwareDatetime
 
     EXAMPLE: ClassVar[dict[str, Any]] = {
-        "agent": "opencode", "execution_path": "opencode", "available": True, "version": "1.2.3", "detail": "", "models": [],
+        "agent": "opencode", "execution_path": "opencode", "available": True, "version": "1.2.3", "path": "/usr/local/bin/opencode",
+        "detail": "", "install": "npm install -g opencode-ai", "models": ["llama-swap/qwen3"], "modes": ["build", "plan"],
+        "thinking_options": [], "commands": [{"name": "init", "description": "Write AGENTS.md", "hint": ""}],
         "host_id": HOST_ID, "host": "build-1", "probed_at": EARLIER,
     }  # fmt: skip
+
+
+class Probe(Shape):
+    hosts: Annotated[int, Field(description="Hosts that have a node, which looks now; the others look when one starts")]
+    requested_at: Annotated[AwareDatetime, Field(description="What was found since then has a later `probed_at`")]
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"hosts": 1, "requested_at": EARLIER}
 
 
 class Node(Shape):
@@ -81,9 +101,23 @@ ANSWERS_READY: Responses = {200: answers(Ready)[200], 503: failing(503)}
 
 
 @router.get("/agents", responses=answers(Agent, page=Page[Agent]))
-async def list_agents(door: TheDoor) -> JSONResponse:
-    """The agents each host has, as they were found when its node started; one page holds them all."""
-    return JSONResponse({"items": await door.rows("agent_list"), "next_cursor": None})
+async def list_agents(
+    door: TheDoor,
+    agent: Annotated[str | None, Query(description="Only the agent of this name", examples=["opencode"])] = None,
+    host_id: Annotated[UUID | None, Query(description="Only on this host", examples=[HOST_ID])] = None,
+    available: Annotated[bool | None, Query(description="Only those that can be run, or that cannot", examples=[True])] = None,
+) -> JSONResponse:
+    """The agents of each host, as its nodes found them at their start or when asked to look again; one page holds them all."""
+    found = await door.rows("agent_list", agent=agent or None, host_id=host_id, available=available)
+    return JSONResponse({"items": found, "next_cursor": None})
+
+
+@router.post("/agents/probe", status_code=202, responses=answers(Probe, 404, status=202, said="The nodes look for their agents now"))
+async def probe_agents(
+    door: TheDoor, host_id: Annotated[UUID | None, Query(description="Only on this host", examples=[HOST_ID])] = None
+) -> JSONResponse:
+    """Have the hosts' nodes look for their agents again, after one was installed for example."""
+    return JSONResponse(await door.row("agent_probe", host_id=host_id), 202)
 
 
 @router.get("/status", responses=answers(Status, 503))

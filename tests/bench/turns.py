@@ -18,6 +18,7 @@ from coder.host.logbook import FileLogbook
 from coder.ports import Turn, Worktrees
 from coder.postgres.changes import PostgresChanges
 from coder.postgres.listener import Listener
+from coder.postgres.permissions import PostgresPermissions
 from coder.postgres.pool import open_pool
 from coder.postgres.tasks import PostgresTasks
 from coder.runtime.clock import SystemClock
@@ -41,7 +42,8 @@ async def node(queue: Queue, place: Path, worktrees: Worktrees | NullWorktrees, 
     await tasks.register_host(host, "bench")
     changes = PostgresChanges(pool)
     listener = Listener(queue.dsn, clock)
-    worlds = Worlds(tasks, changes, worktrees, {"native": backend}, NullGuards(), listener, FileLogbook(place), clock, NullSetup())  # type: ignore[arg-type]
+    logbook, permissions = FileLogbook(place), PostgresPermissions(pool)
+    worlds = Worlds(tasks, changes, worktrees, {"native": backend}, NullGuards(), listener, logbook, clock, NullSetup(), permissions)  # type: ignore[arg-type]
     pace = Pace(slots=slots, poll=2, lease=60, beat=20, drain=30, silent=180, tool=3600, retention=1e6)
     running = Node(worlds, pace, host, lambda _: None)
     await running.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coder.change import OPEN_CHANGE, ChangeState
+from coder.permission import MOVES, PermissionState
 from coder.task import ENDED, TRANSITIONS, Reason, TaskState
 
 CHANGE = (
@@ -43,6 +44,15 @@ QUEUE = (
     ("held", "ready", "resume, retry, or dismiss with more waiting"),
     ("held", "scheduled", "dismiss, and more waits for its time"),
     ("held", "idle", "dismiss, or the session is closed"),
+)
+PERMISSION = (("[*]", str(PermissionState.REQUESTED), "the agent asks"), *((str(old), str(new), why) for old, new, why in MOVES))
+AGENT_SESSION = (
+    ("[*]", "active", "a turn ended and can be gone on with"),
+    ("active", "stopped", "its node ended the agent cleanly"),
+    ("active", "lost", "its node died, or the agent crashed or was cancelled in an unclear state"),
+    ("stopped", "active", "resumed by a turn"),
+    ("stopped", "lost", "the turn that resumed it did not end clearly"),
+    ("lost", "active", "a new one took its place"),
 )
 
 
@@ -86,6 +96,17 @@ def draw() -> str:
             "## A decision",
             "",
             diagram(DECISION, frozenset({"done", "failed"})),
+            "",
+            "## A permission or a question",
+            "",
+            diagram(PERMISSION, frozenset(str(state) for state in PermissionState if state is not PermissionState.REQUESTED)),
+            "",
+            "The first answer counts. A request whose turn was interrupted stays open until its deadline: it moves on to the task that",
+            "resumes or retries the turn (`permissions.task_id`), and when the agent asks the same again, that answer is the answer.",
+            "",
+            "## What an agent keeps of a chat (`agent_sessions.status`)",
+            "",
+            diagram(AGENT_SESSION),
             "",
         ]
     )

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from coder.change import OPEN_CHANGE, ChangeState
 from coder.config import Settings
+from coder.permission import PermissionState, Policy
+from coder.postgres.listener import CHANNELS
 from coder.postgres.tasks import MESSAGE_STATES
 from coder.task import ENDED, TRANSITIONS, ExecutionPath, Outcome, Reason, TaskState
-from tests.structure.lifecycle import CHANGE, DECISION, QUEUE, draw
+from tests.structure.lifecycle import AGENT_SESSION, CHANGE, DECISION, PERMISSION, QUEUE, draw
 
 TOP = Path(__file__).parents[2]
 SCHEMA = (TOP / "schema.sql").read_text()
@@ -34,6 +36,9 @@ def test_states_are_the_same_in_code_and_database() -> None:
     assert check("decisions", "state") == {end for _, end, _ in DECISION}
     assert check("session_queue", "state") == {end for _, end, _ in QUEUE}
     assert {end for _, end, _ in CHANGE} == set(ChangeState)
+    assert check("permissions", "state") == {end for _, end, _ in PERMISSION} == set(PermissionState)
+    assert check("projects", "permission_policy") == set(Policy)
+    assert check("agent_sessions", "status") == {end for _, end, _ in AGENT_SESSION}
 
 
 def test_the_one_open_change_is_the_same_in_code_and_database() -> None:
@@ -72,10 +77,12 @@ def test_the_example_names_every_setting_with_its_default() -> None:
 
 def test_the_sql_contract_names_what_people_may_use() -> None:
     page = (TOP / "docs/sql.md").read_text()
-    for function in ("enqueue", "cancel", "retry", "resume", "dismiss", "approve", "reject", "close_session", "reopen_session"):
+    functions = ("enqueue", "cancel", "retry", "resume", "dismiss", "approve", "reject", "close_session", "reopen_session", "open_chat",
+                 "allow", "deny", "answer", "add_rule", "probe_agents")  # fmt: skip
+    for function in functions:
         assert f"create function coder.{function}(" in SCHEMA
         assert f"coder.{function}(" in page
     for code in set(re.findall(r"'(CD\d{3})'", SCHEMA)):
         assert code in page
-    for channel in ("tasks_new", "tasks_cancel", "decisions_new", "frames"):
+    for channel in CHANNELS:
         assert channel in page

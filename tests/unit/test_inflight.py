@@ -10,6 +10,7 @@ import pytest
 
 from coder.ports import Claimed
 from coder.runtime.inflight import Inflight, Running, Stop, Stopped
+from coder.runtime.slots import Seat, Slots
 from coder.task import Project, Task
 
 ID = UUID(int=1)
@@ -33,11 +34,11 @@ async def test_a_part_that_is_not_stopped_answers() -> None:
     async def part() -> int:
         return 7
 
-    assert await Running(claimed(1)).stoppable(part()) == 7
+    assert await Running(claimed(1), Seat(Slots(1))).stoppable(part()) == 7
 
 
 async def test_stopping_ends_the_part_and_the_first_reason_counts() -> None:
-    running = Running(claimed(1))
+    running = Running(claimed(1), Seat(Slots(1)))
     left: list[str] = []
 
     async def part() -> None:
@@ -57,7 +58,7 @@ async def test_stopping_ends_the_part_and_the_first_reason_counts() -> None:
 
 
 async def test_a_turn_stopped_before_its_part_began_never_begins_it() -> None:
-    running = Running(claimed(1))
+    running = Running(claimed(1), Seat(Slots(1)))
     running.stop(Stop.SHUTDOWN)
     with pytest.raises(Stopped):
         await running.stoppable(forever())
@@ -70,7 +71,7 @@ async def test_what_fails_while_it_is_stopped_was_stopped_and_what_fails_by_itse
         finally:
             raise ValueError("the connection is gone")
 
-    running = Running(claimed(1))
+    running = Running(claimed(1), Seat(Slots(1)))
     turn = asyncio.create_task(running.stoppable(stubborn()))
     await yielded()
     running.stop(Stop.USER)
@@ -81,7 +82,7 @@ async def test_what_fails_while_it_is_stopped_was_stopped_and_what_fails_by_itse
         raise ValueError("by itself")
 
     with pytest.raises(ValueError, match="by itself"):
-        await Running(claimed(1)).stoppable(broken())
+        await Running(claimed(1), Seat(Slots(1))).stoppable(broken())
 
 
 async def test_a_part_that_completes_although_it_is_stopped_has_completed() -> None:
@@ -92,7 +93,7 @@ async def test_a_part_that_completes_although_it_is_stopped_has_completed() -> N
             return "done all the same"
         raise AssertionError
 
-    running = Running(claimed(1))
+    running = Running(claimed(1), Seat(Slots(1)))
     turn = asyncio.create_task(running.stoppable(deaf()))
     await yielded()
     running.stop(Stop.USER)
@@ -109,7 +110,7 @@ async def test_cancelling_the_turn_itself_waits_until_its_part_has_let_go() -> N
             await yielded()
             let_go.set()
 
-    turn = asyncio.create_task(Running(claimed(1)).stoppable(part()))
+    turn = asyncio.create_task(Running(claimed(1), Seat(Slots(1))).stoppable(part()))
     await yielded()
     turn.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -121,7 +122,7 @@ class House:
     """Turns that run until they are stopped or told to end."""
 
     def __init__(self) -> None:
-        self.inflight = Inflight()
+        self.inflight = Inflight(Slots(8))
         self.rung = 0
         self.inflight.on_ended(self.ring)
         self.ends: dict[int, asyncio.Event] = {}
@@ -199,3 +200,14 @@ async def test_the_same_task_under_another_epoch_is_another_turn() -> None:
     await yielded()
     house.inflight.stop(Stop.USER)
     await house.inflight.empty()
+
+
+async def test_a_drain_ends_those_that_wait_for_a_person_now_or_later() -> None:
+    now, later, never = (Running(claimed(number), Seat(Slots(1))) for number in (1, 2, 3))
+    with now.asking():
+        for running in (now, later, never):
+            running.drain()
+        assert (now.why, later.why, never.why) == (Stop.SHUTDOWN, None, None)
+    with later.asking():
+        assert later.why is Stop.SHUTDOWN
+    assert never.why is None

@@ -7,9 +7,11 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coder.errors import AgentUnavailable
-from coder.routing import Route, choose, directory, prompt
+from coder.routing import LEFT_OUT, Route, Said, choose, conversation, directory, prompt
 from coder.task import Project, Remark, Task
 
 ID = UUID(int=1)
@@ -69,3 +71,25 @@ def test_a_prompt_begins_with_what_reviewers_refused() -> None:
 ])  # fmt: skip
 def test_a_turn_starts_in_the_session_s_directory_of_the_worktree(cwd: str | None, expected: str) -> None:
     assert directory(replace(TASK, cwd=cwd), "/w") == expected
+
+
+def test_a_conversation_is_told_oldest_first_and_says_how_turns_ended() -> None:
+    said = [
+        Said("user", "hello"),
+        Said("assistant", " hi "),
+        Said("user", "go"),
+        Said("assistant", "half", "interrupted"),
+        Said("user", " "),
+    ]
+    assert conversation(said) == "User:\nhello\n\nAssistant:\nhi\n\nUser:\ngo\n\nAssistant:\nhalf\n[this turn was interrupted]"
+    assert conversation([]) == ""
+
+
+@given(st.lists(st.text("aé😀\n", max_size=60), max_size=12), st.integers(20, 400))
+def test_a_conversation_is_bounded_and_drops_the_oldest_first(texts: list[str], most: int) -> None:
+    said = [Said("user", text) for text in texts]
+    whole, told = conversation(said, 10**6), conversation(said, most)
+    assert len(told.encode()) <= most + len(LEFT_OUT.encode()) + 2
+    if told != whole:
+        assert told.startswith(LEFT_OUT)
+        assert whole.endswith(told.removeprefix(LEFT_OUT).lstrip("\n"))

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coder.events import AgentEvent, Notice, ReasoningDelta, TextDelta, ToolCall, Usage
+from coder.events import AgentEvent, Command, Commands, Notice, Plan, PlanEntry, ReasoningDelta, TextDelta, ToolCall, Usage
 from coder.transcript import TEXT_BYTES, TOOL_BYTES, Transcript, clean, clean_json
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=60)
@@ -132,3 +132,16 @@ def test_everything_in_a_transcript_can_be_stored(events: list[tuple[str, str]])
         assert "\\u0000" not in call.input
         json.loads(call.input)
     assert all("\x00" not in text and text.encode() is not None for text in stored)
+
+
+def test_plans_and_commands_replace_what_was_told_before_and_are_bounded() -> None:
+    transcript = Transcript()
+    assert (transcript.plan, transcript.commands) == (Plan(()), Commands(()))
+    transcript.apply(Plan((PlanEntry("look", "pending"),)))
+    (told,) = transcript.apply(Plan((PlanEntry("lo\0ok", "completed"), PlanEntry("x" * 5000, "pending"))))
+    assert told == transcript.plan
+    assert [(entry.text[:6], len(entry.text), entry.status) for entry in transcript.plan.entries] == [
+        ("lo\ufffdok", 5, "completed"), ("xxxxxx", 1000, "pending")]  # fmt: skip
+    transcript.apply(Commands(tuple(Command(f"c{number}", "d" * 2000) for number in range(600))))
+    assert (len(transcript.commands.commands), len(transcript.commands.commands[0].description)) == (500, 1000)
+    assert transcript.text == ""

@@ -23,7 +23,19 @@ class Turn:
         self.pulse = Pulse(self.clock)
         self.tool = False
         self.stopped: list[Stop] = []
-        self.task = asyncio.create_task(watch(self.clock, self.pulse, limits, lambda: self.tool, self.stopped.append))
+        self.news: list[bool] = []
+        self.asked = 0
+        self.fails: Exception | None = None
+        self.reconcile_slowly = False
+        self.task = asyncio.create_task(watch(self.clock, self.pulse, limits, lambda: self.tool, self.reconcile, self.stopped.append))
+
+    async def reconcile(self) -> bool:
+        self.asked += 1
+        if self.fails is not None:
+            raise self.fails
+        if self.reconcile_slowly:
+            await asyncio.Event().wait()
+        return self.news.pop() if self.news else False
 
     async def after(self, seconds: float) -> list[Stop]:
         await self.clock.settle()
@@ -101,3 +113,47 @@ async def test_a_turn_that_talks_on_is_ended_by_its_timeout() -> None:
             assert await turn.after(100) == []
             turn.pulse.beat()
         assert await turn.after(101) == [Stop.TIMEOUT]
+
+
+async def test_no_time_passes_while_a_turn_stands_still() -> None:
+    with watched(Limits(180, 3600, whole=300)) as turn:
+        assert await turn.after(100) == []
+        turn.pulse.stand()
+        turn.pulse.stand()
+        assert await turn.after(100_000) == []
+        turn.pulse.go()
+        assert await turn.after(179) == [], "silence counts from when it went on"
+        turn.pulse.beat()
+        assert await turn.after(20) == []
+        assert await turn.after(2) == [Stop.TIMEOUT], "100 s before and 200 s after"
+
+
+async def test_an_agent_that_has_news_is_not_given_up() -> None:
+    with watched() as turn:
+        turn.news = [True, True]
+        assert await turn.after(181) == []
+        assert await turn.after(181) == []
+        assert await turn.after(181) == [Stop.SILENT]
+        assert turn.asked == 3
+
+
+async def test_an_agent_that_speaks_while_it_is_asked_is_not_given_up() -> None:
+    with watched() as turn:
+        turn.reconcile_slowly = True
+        assert await turn.after(181) == []
+        turn.pulse.beat()
+        assert await turn.after(100) == []
+        assert await turn.after(100) == [Stop.SILENT]
+
+
+async def test_an_agent_that_does_not_even_say_how_far_it_is_is_silent() -> None:
+    with watched() as turn:
+        turn.reconcile_slowly = True
+        assert await turn.after(185) == []
+        assert await turn.after(6) == [Stop.SILENT]
+
+
+async def test_asking_that_fails_is_no_news() -> None:
+    with watched() as turn:
+        turn.fails = OSError("its pipe is broken")
+        assert await turn.after(181) == [Stop.SILENT]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,7 +13,7 @@ from queuebench import BASE, Bench, Node, Row, ending, make_change, snapshot
 from test_queue_model import People
 
 from coder.task import TRANSITIONS, TaskState
-from tests.structure.lifecycle import CHANGE, DECISION, QUEUE
+from tests.structure.lifecycle import AGENT_SESSION, CHANGE, DECISION, PERMISSION, QUEUE
 
 Moves = set[tuple[str, str]]
 NOTE = """
@@ -25,12 +27,21 @@ create trigger zz_moves after insert or update on tasks for each row execute fun
 create trigger zz_moves after insert or update on pending_changes for each row execute function note_move();
 create trigger zz_moves after insert or update on decisions for each row execute function note_move();
 create trigger zz_moves after insert or update on session_queue for each row execute function note_move();
+create trigger zz_moves after insert or update on permissions for each row execute function note_move();
+create function note_status() returns trigger language plpgsql as $$
+begin
+    insert into moves values (tg_table_name, case when tg_op = 'INSERT' then '[*]' else old.status end, new.status);
+    return null;
+end $$;
+create trigger zz_moves after insert or update on agent_sessions for each row execute function note_status();
 """
 DRAWN: dict[str, Moves] = {
     "tasks": {(str(before), str(after)) for (before, _), after in TRANSITIONS.items()} | {("[*]", str(TaskState.PENDING))},
     "pending_changes": {(before, after) for before, after, _ in CHANGE},
     "decisions": {(before, after) for before, after, _ in DECISION},
     "session_queue": {(before, after) for before, after, _ in QUEUE},
+    "permissions": {(before, after) for before, after, _ in PERMISSION},
+    "agent_sessions": {(before, after) for before, after, _ in AGENT_SESSION},
 }
 
 
@@ -124,11 +135,45 @@ def lives_of_changes(bench: Bench, node: Node) -> None:
         node.finish(ending(node.claim_one(), snapshot=snapshot(BASE)))
 
 
+def lives_of_permissions(bench: Bench, node: Node) -> None:
+    bench.add(bench.value("select id from projects where name = 'shop'"), priority=9)
+    claimed = node.claim_one()
+    asked = {"agent": "a", "kind": "permission", "tool": "t", "asked_for": "other", "title": "x", "paths": [], "choices": []}
+
+    def ask(number: int) -> UUID:
+        request = json.dumps(asked | {"request_id": str(number), "several": False})
+        return bench.value("select id from coder.ask(%s, %s, %s, '{}', '1 h', null)", claimed.id, claimed.epoch, request)
+
+    bench.do("select coder.allow(%s)", ask(1))
+    bench.do("select coder.allow(%s, 'session')", ask(2))
+    bench.do("select coder.deny(%s)", ask(3))
+    ask(4)
+    node.finish(ending(claimed, asked=True))
+
+
+def lives_of_agent_sessions(bench: Bench, node: Node) -> None:
+    task = bench.add(bench.value("select id from projects where name = 'shop'"), priority=9)
+    session = bench.session_of(task)
+    kept = {"id": "s", "config_hash": "h", "home": "o", "status": "active"}
+
+    def turn(left: object) -> None:
+        node.finish(ending(node.claim_one(), agent_used="a", execution_path="acp", agent_session=left))
+        bench.add(bench.value("select id from projects where name = 'shop'"), session_id=session, priority=9)
+
+    stop = "update agent_sessions set status = 'stopped' where status = 'active'"  # as tasks.sql has it
+    for left, then in ((kept, stop), (kept, None), ({}, None), (kept, stop), ({}, None)):
+        turn(left)
+        if then is not None:
+            bench.do(then)
+
+
 def test_every_move_that_is_drawn_is_made_and_no_other(bench: Bench) -> None:
     node = bench.node()
     lives_of_tasks(bench, node)
     lives_of_sessions(bench, node)
     lives_of_changes(bench, node)
+    lives_of_permissions(bench, node)
+    lives_of_agent_sessions(bench, node)
     for kind, drawn in DRAWN.items():
         assert made(bench, kind) == drawn, kind
 

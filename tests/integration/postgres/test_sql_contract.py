@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -70,10 +71,25 @@ def test_the_examples_of_the_page_run_as_they_stand(bench: Bench) -> None:
         "approvebranch", "approvecheckout", "rejectdiscard", "rejectkeep"]  # fmt: skip
 
 
+def test_what_agents_ask_is_answered_as_the_page_says(bench: Bench) -> None:
+    bench.add(bench.project("demo"))
+    claimed = bench.node().claim_one()
+    asked = {"agent": "a", "tool": "bash", "asked_for": "execute", "title": "npm test", "paths": [], "choices": [], "several": False}
+    statements = examples("Answer agents")
+    for number, statement in enumerate(statements):
+        kind = {"kind": "question", "tool": None, "asked_for": None} if "coder.answer" in statement else {"kind": "permission"}
+        request = json.dumps(asked | kind | {"request_id": str(number)})
+        permission = bench.value("select id from coder.ask(%s, %s, %s, '{}', '1 h', null)", claimed.id, claimed.epoch, request)
+        bench.do(statement.replace("(permission", f"('{permission}'"))
+    states = bench.rows("select state, count(*) from permissions group by state order by state")
+    assert states == [("allowed_always", 2), ("allowed_once", 2), ("denied", 1), ("requested", len(statements) - 5)]
+    assert bench.value("select array_agg(pattern order by pattern) from permission_rules") == ["npm *", "npm test"]
+
+
 def test_every_call_of_the_page_does_what_it_says(bench: Bench) -> None:
     project, node = bench.project(), bench.node()
     calls = set(re.findall(r"^\| `coder\.(\w+)\(", PAGE, re.M))
-    assert calls == {"cancel", "retry", "resume", "dismiss", "close_session", "reopen_session"}
+    assert calls == {"cancel", "retry", "resume", "dismiss", "close_session", "reopen_session", "open_chat"}
     for call, state in (("cancel", None), ("retry", "failed"), ("resume", "interrupted"), ("dismiss", "interrupted")):
         task = bench.add(project, priority=9)
         if state is not None:
@@ -84,6 +100,7 @@ def test_every_call_of_the_page_does_what_it_says(bench: Bench) -> None:
     bench.do("update sessions set on_failure = 'hold' where id = %s", session)
     bench.do("select coder.close_session(%s)", session)
     bench.do("select coder.reopen_session(%s)", session)
+    assert bench.value("select coder.open_chat(%s)", session) == bench.value("select id from chats order by created_at desc limit 1")
 
 
 def test_the_columns_of_the_page_are_those_that_an_insert_may_name(bench: Bench) -> None:

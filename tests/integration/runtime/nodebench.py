@@ -22,6 +22,7 @@ from coder.permission import Answer
 from coder.ports import AgentFacts, Backend, Clock, LiveTurn, Turn, Wakeups
 from coder.postgres.changes import PostgresChanges
 from coder.postgres.listener import Listener
+from coder.postgres.permissions import PostgresPermissions
 from coder.postgres.pool import open_pool
 from coder.postgres.tasks import PostgresTasks
 from coder.runtime.clock import SystemClock
@@ -279,6 +280,7 @@ class House:
             logbook=FileLogbook(self._folder),
             clock=self.clock,
             setup=NullSetup(),
+            permissions=PostgresPermissions(queue),
         )
         node = Node(worlds, pace, host, lambda _: None)
         await node.start()

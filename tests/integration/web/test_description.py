@@ -10,13 +10,28 @@ from web_client import Api
 
 from coder.web.app import PREFIX
 from coder.web.openapi import EXAMPLES
-from coder.web.shapes import AddedTask, Change, Decision, ListedChange, Message, Page, Project, Session, SessionPage, Task
-from coder.web.system import Agent, Health, Ready, Status
+from coder.web.shapes import (
+    AddedTask,
+    Change,
+    Chat,
+    Decision,
+    ListedChange,
+    Message,
+    Page,
+    Permission,
+    PermissionRule,
+    Project,
+    Session,
+    SessionPage,
+    Task,
+)
+from coder.web.system import Agent, Health, Probe, Ready, Status
 
-SINGLE = (Project, Task, AddedTask, Session, Change, Decision, Status, Health, Ready)
+SINGLE = (Project, Task, AddedTask, Session, Chat, Change, Decision, Permission, PermissionRule, Status, Health, Ready, Probe)
 MODELS = {
     "ProjectPage": Page[Project], "TaskPage": Page[Task], "SessionPage": SessionPage, "MessagePage": Page[Message],
     "ListedChangePage": Page[ListedChange], "AgentPage": Page[Agent],
+    "PermissionPage": Page[Permission], "PermissionRulePage": Page[PermissionRule],
 } | {model.__name__: model for model in SINGLE}  # fmt: skip
 PROMISED = {
     "POST /projects", "GET /projects", "GET /projects/{project}", "POST /tasks", "GET /tasks", "GET /tasks/{task}",
@@ -24,6 +39,10 @@ PROMISED = {
     "GET /sessions", "GET /sessions/{session_id}",
     "GET /sessions/{session_id}/messages", "POST /sessions/{session_id}/close", "POST /sessions/{session_id}/reopen", "GET /changes",
     "GET /changes/{change_id}", "GET /changes/{change_id}/diff", "POST /changes/{change_id}/approve", "POST /changes/{change_id}/reject",
+    "PATCH /projects/{project}", "GET /projects/{project}/permission-rules", "POST /projects/{project}/permission-rules",
+    "DELETE /projects/{project}/permission-rules/{rule_id}", "POST /sessions/{session_id}/chats", "GET /permissions",
+    "GET /permissions/{permission_id}", "POST /permissions/{permission_id}/allow", "POST /permissions/{permission_id}/deny",
+    "POST /permissions/{permission_id}/answer", "POST /agents/probe",
     "GET /decisions/{decision_id}", "GET /agents", "GET /status", "GET /health", "GET /ready",
 }  # fmt: skip
 
