@@ -12,7 +12,7 @@ from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from coder.backends.guardian import Guardians
+from coder.backends.sandbox import Starter
 from coder.transcript import clean
 
 _CHUNK = 65_536
@@ -46,7 +46,7 @@ class HeadTail:
 
 
 async def run_to_end(
-    guardians: Guardians,
+    starter: Starter,
     argv: Sequence[str],
     *,
     cwd: Path,
@@ -58,6 +58,7 @@ async def run_to_end(
     """Run a program; its exit code as in `subprocess`, or None when its time was over. Cancelling this ends it as well.
 
     Args:
+        starter: the guardians, or a cell that confines it.
         seconds: after so long it is ended, with all its descendants.
         output: takes what it writes to standard output, piece by piece.
         errors: takes standard error; None sends that the way of standard output, in the order it was written.
@@ -65,7 +66,7 @@ async def run_to_end(
     Raises:
         AgentUnavailable, InternalError: it could not be started.
     """
-    guarded = await guardians.spawn(argv, cwd=cwd, env=env, stdout=PIPE, stderr=STDOUT if errors is None else PIPE)
+    guarded = await starter.spawn(argv, cwd=cwd, env=env, stdout=PIPE, stderr=STDOUT if errors is None else PIPE)
     over = False
 
     def end() -> None:

@@ -196,7 +196,7 @@ class Guardians:
             AgentUnavailable: there is no such program.
             InternalError: the system refused to start a process.
         """
-        program = _find(argv[0], cwd, env)
+        program = find_program(argv[0], cwd, env)
         guarded = self._start([program, *argv], cwd, env, (stdin, stdout, stderr), terminal)
         self._living.add(guarded)
         await guarded._connect(limit)
@@ -239,8 +239,12 @@ class Guardians:
         return guarded
 
 
-def _find(program: str, cwd: Path, env: Mapping[str, str]) -> str:
-    """The program's absolute path as execvp(3) would find it, a relative one against `cwd`."""
+def find_program(program: str, cwd: Path, env: Mapping[str, str]) -> str:
+    """A program's absolute path as execvp(3) would find it, a relative one against `cwd`.
+
+    Raises:
+        AgentUnavailable: there is no such program.
+    """
     search = env.get("PATH", os.defpath)
     if os.sep in program:
         found = shutil.which(cwd / program)

@@ -9,23 +9,31 @@ from pathlib import Path
 from coder.backends.command import HeadTail, run_to_end
 from coder.backends.environment import agent_environment
 from coder.backends.guardian import Guardians
+from coder.backends.sandbox import Sandbox
 
 LOG_BYTES = 10_000_000
 
 
 class GuardedSetup:
-    """Implements `ports.Setup`."""
+    """Implements `ports.Setup`. The command is the project's own: the sandbox holds it, but the network is open to it.
 
-    def __init__(self, guardians: Guardians) -> None:
+    Args:
+        home: its home where it is confined.
+    """
+
+    def __init__(self, guardians: Guardians, sandbox: Sandbox, home: Path) -> None:
         self._guardians = guardians
+        self._sandbox = sandbox
+        self._home = home
 
     async def run(self, command: str, worktree: Path, seconds: float, log: Path) -> str | None:
         kept = HeadTail(LOG_BYTES)
+        cell = self._sandbox.cell(self._guardians, worktree=worktree, home=self._home, network=True)
         code = await run_to_end(
-            self._guardians,
+            cell,
             ["/bin/sh", "-c", command],
             cwd=worktree,
-            env=agent_environment(os.environ),
+            env=cell.environment(agent_environment(os.environ)),
             seconds=seconds,
             output=kept.add,
         )
