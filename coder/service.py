@@ -24,6 +24,7 @@ import structlog
 import uvicorn
 
 from coder.backends.guardian import Guardians
+from coder.backends.limits import Limits
 from coder.backends.registry import build_backends, make_sandbox, read_registry
 from coder.backends.setup import GuardedSetup
 from coder.config import Role, Settings
@@ -178,7 +179,7 @@ class Service:
     async def _node(self, tasks: PostgresTasks, changes: PostgresChanges, dsn: str) -> AsyncIterator[Node]:
         settings, where = self._settings, data_dir(self._settings)
         slot = take(where)
-        guardians = Guardians(lock_fd=slot.fd)
+        guardians = Guardians(lock_fd=slot.fd, limits=Limits(settings.agent_memory_bytes, settings.agent_processes))
         homes, sandbox = where / "homes" / slot.path.stem, make_sandbox(settings)
         listen = settings.listen_url.get_secret_value() if settings.listen_url else dsn
         wakeups: Wakeups = Silence() if listen == "off" else Listener(listen, self._clock)

@@ -45,6 +45,10 @@ class HeadTail:
         return clean(self.kept().decode("utf-8", "replace"))
 
 
+class Overrun(Exception):
+    """A sentence: the program used more than an agent may, and was ended."""
+
+
 async def run_to_end(
     starter: Starter,
     argv: Sequence[str],
@@ -65,6 +69,7 @@ async def run_to_end(
 
     Raises:
         AgentUnavailable, InternalError: it could not be started.
+        Overrun: it exceeded a limit.
     """
     guarded = await starter.spawn(argv, cwd=cwd, env=env, stdout=PIPE, stderr=STDOUT if errors is None else PIPE)
     over = False
@@ -85,4 +90,6 @@ async def run_to_end(
     finally:
         timer.cancel()
         await guarded.stop()
+    if guarded.ended_because is not None:
+        raise Overrun(guarded.ended_because)
     return None if over else code

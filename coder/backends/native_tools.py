@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coder.backends.command import HeadTail, run_to_end
+from coder.backends.command import HeadTail, Overrun, run_to_end
 from coder.backends.confine import Confined, Refused
 from coder.backends.sandbox import Starter
 from coder.backends.text_file import TextFile, decode, is_binary
@@ -189,7 +189,11 @@ class Tools:
             output.add(chunk)
             self._log.raw(chunk)
 
-        code = await self._execute((shell, "-c", command), limit, take)
+        try:
+            code = await self._execute((shell, "-c", command), limit, take)
+        except Overrun as overrun:
+            self._log.line(f"[{overrun}]")
+            raise Refused(_with_note(output.text(), f"[{overrun}]")) from overrun
         text = output.text()
         if code is None:
             self._log.line(f"[ended after {limit:g} s, its time limit]")
@@ -245,7 +249,10 @@ class Tools:
 
     async def _git(self, *arguments: str, fine: Sequence[int] = (0,)) -> bytes:
         output, errors = HeadTail(FILE_BYTES), HeadTail(4_000)
-        code = await self._execute((*GIT, *arguments), SEARCH_SECONDS, output.add, errors.add)
+        try:
+            code = await self._execute((*GIT, *arguments), SEARCH_SECONDS, output.add, errors.add)
+        except Overrun as overrun:
+            raise Refused(f"[{overrun}]") from overrun
         if code is None:
             raise Refused(f"That took longer than {SEARCH_SECONDS:g} s and was ended; ask for less, in a directory further down.")
         if code not in fine:

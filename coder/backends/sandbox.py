@@ -199,6 +199,7 @@ class Cell:
             AgentUnavailable: there is no such program, or it cannot be confined as it must be.
             InternalError: the system refused to start a process.
         """
+        streams.setdefault("name", os.path.basename(argv[0]))
         self.sandbox.check(self.network or self.worktree is None)  # what serves no turn, such as --version, has nothing to keep in
         if self.sandbox.works:
             program = find_program(argv[0], cwd, env)

@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from coder.backends.command import HeadTail, run_to_end
+from coder.backends.command import HeadTail, Overrun, run_to_end
 from coder.backends.environment import agent_environment
 from coder.backends.guardian import Guardians
 from coder.backends.sandbox import Sandbox
@@ -29,18 +29,21 @@ class GuardedSetup:
     async def run(self, command: str, worktree: Path, seconds: float, log: Path) -> str | None:
         kept = HeadTail(LOG_BYTES)
         cell = self._sandbox.cell(self._guardians, worktree=worktree, home=self._home, network=True)
-        code = await run_to_end(
-            cell,
-            ["/bin/sh", "-c", command],
-            cwd=worktree,
-            env=cell.environment(agent_environment(os.environ)),
-            seconds=seconds,
-            output=kept.add,
-        )
+        try:
+            code = await run_to_end(
+                cell,
+                ["/bin/sh", "-c", command],
+                cwd=worktree,
+                env=cell.environment(agent_environment(os.environ)),
+                seconds=seconds,
+                output=kept.add,
+            )
+            ended = f"did not end within {seconds:g} s" if code is None else f"ended with exit code {code}"
+        except Overrun as overrun:
+            code, ended = None, f"used too much ({overrun})"
         await asyncio.to_thread(write, log, f"$ {command}\n".encode() + kept.kept())
         if code == 0:
             return None
-        ended = f"did not end within {seconds:g} s" if code is None else f"ended with exit code {code}"
         return f"The project's setup command {ended}, so the worktree may not be ready to use; its output is in {log}."
 
 
