@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from coder.agents import Endpoint, Protocol, Registry, parse
+from coder.agents import AgentSpec, Endpoint, Protocol, Registry, parse
+from coder.backends.environment import agent_environment
 from coder.backends.gate import Gated
 from coder.backends.guardian import Guardians
 from coder.backends.launcher import Launcher
@@ -56,6 +57,11 @@ def _toml(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"The registry of agents {path} is not TOML: {error}; correct it.") from error
+
+
+def find_agent(spec: AgentSpec) -> str | None:
+    """Where the program of an agent is on the PATH that agents get, None when it is not installed."""
+    return shutil.which(spec.command[0], path=agent_environment(os.environ).get("PATH"))
 
 
 def endpoint_of(settings: Settings) -> Endpoint | None:

@@ -47,6 +47,7 @@ class Sandbox:
         bwrap: the program; None looks it up.
 
     Attributes:
+        program: where bubblewrap is, empty where it is not.
         why: a sentence's part that says why programs are not confined; empty where they are.
     """
 
@@ -57,7 +58,7 @@ class Sandbox:
         self._data = data
         self._readable = tuple(readable)
         self._hidden = tuple(hidden)
-        self._bwrap = bwrap or shutil.which("bwrap") or ""
+        self.program = bwrap or shutil.which("bwrap") or ""
         self.why = "CODER_SANDBOX is off" if mode == "off" else self._tried()
 
     @property
@@ -101,7 +102,7 @@ class Sandbox:
         """
         places = [git for root in self._roots(worktree) if (git := git_of(root)) is not None]
         return [
-            self._bwrap,
+            self.program,
             *self._walls(network),
             *self._view(program, env, worktree, home, places),
             "--chdir",
@@ -111,8 +112,13 @@ class Sandbox:
             *argv[1:],
         ]
 
+    @property
+    def worktrees(self) -> Path:
+        """Where the worktrees of this data directory are."""
+        return self._data / "worktrees"
+
     def _roots(self, worktree: Path | None) -> list[Path]:
-        return [worktree] if worktree is not None else sorted(path.parent for path in (self._data / "worktrees").glob("*/*/.git"))
+        return [worktree] if worktree is not None else sorted(path.parent for path in self.worktrees.glob("*/*/.git"))
 
     def _walls(self, network: bool) -> Iterator[str]:
         yield from ("--die-with-parent", "--unshare-pid", "--unshare-ipc")
@@ -136,7 +142,7 @@ class Sandbox:
         for path in exposed(homes, (*folders, Path("/tmp"), Path("/var/tmp")), program, env, self._readable):
             yield from ("--ro-bind-try", str(path), str(path))
         yield from ("--tmpfs", str(self._data))
-        for path in (home, worktree or self._data / "worktrees"):
+        for path in (home, worktree or self.worktrees):
             yield from ("--bind", str(path), str(path))
         for git in gits:
             yield from git.binds(alone=worktree is not None)
@@ -149,10 +155,10 @@ class Sandbox:
         """Why it does not work, by trying it."""
         if sys.platform != "linux":
             return "there is no sandbox on this system (bubblewrap is for Linux)"
-        if not self._bwrap:
+        if not self.program:
             return "bubblewrap is not installed"
         trial = [
-            self._bwrap,
+            self.program,
             *self._walls(network=False),
             "--ro-bind",
             "/",
@@ -204,6 +210,8 @@ class Cell:
         if self.sandbox.works:
             program = find_program(argv[0], cwd, env)
             (self.home / "tmp").mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self.worktree is None:
+                self.sandbox.worktrees.mkdir(parents=True, exist_ok=True, mode=0o700)
             argv = self.sandbox.command(program, argv, cwd=cwd, env=env, worktree=self.worktree, home=self.home, network=self.network)
         return await self.guardians.spawn(argv, cwd=cwd, env=env, **streams)
 
