@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     sandbox: Literal["auto", "required", "off"] = Field(
         "auto", description="Confine agents with bubblewrap: where it works, always, or never"
     )
+    sandbox_readable: str = Field("", description="Directories below your home that confined agents may read, separated by ':'")
 
     retention_days: float = Field(14.0, ge=0, description="How long the worktree of a closed session stays")
     log_format: Literal["console", "json"] = Field("console", description="How the service logs")

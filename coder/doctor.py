@@ -9,8 +9,10 @@ from uuid import uuid4
 import asyncpg
 import httpx
 
+from coder.backends.registry import find_agent, make_sandbox, read_registry
+from coder.backends.sandbox import CURE
 from coder.config import Settings
-from coder.errors import CoderError, Unavailable
+from coder.errors import CoderError, InvalidInput, Unavailable
 from coder.git.process import git_version
 from coder.git.worktrees import GitWorktrees
 from coder.host.identity import host_id
@@ -31,7 +33,7 @@ OLD_TRANSACTION_SECONDS = 300
 
 async def examine(settings: Settings) -> list[Finding]:
     """Look at everything coder stands on; each finding that is not well names its cure."""
-    findings = [git(), disk(settings), *await model(settings), sandbox()]
+    findings = [git(), disk(settings), *await model(settings), sandbox(settings), *agents(settings)]
     try:
         dsn = database_url(settings)
     except CoderError as error:
@@ -135,11 +137,27 @@ async def model(settings: Settings) -> list[Finding]:
     return found
 
 
-def sandbox() -> Finding:
-    bwrap = shutil.which("bwrap")
-    return Finding(
-        "sandbox", True, f"bubblewrap is at {bwrap}" if bwrap else "no bubblewrap: agents run with this user's rights, in their worktrees"
-    )
+def sandbox(settings: Settings) -> Finding:
+    """Whether agents can be confined, by trying it."""
+    tried = make_sandbox(settings)
+    if tried.works:
+        return Finding("sandbox", True, f"agents are confined with {tried.program}")
+    cure = "set CODER_SANDBOX to auto" if tried.mode == "off" else f"{CURE}, or set CODER_SANDBOX to off"
+    return Finding("sandbox", tried.mode == "off", f"agents are not confined: {tried.why}", cure)
+
+
+def agents(settings: Settings) -> list[Finding]:
+    """The registry, and which of its programs are on the PATH."""
+    try:
+        registry = read_registry(settings).agents
+    except InvalidInput as error:
+        return [Finding("agents", False, error.message, "correct the file; the service does not start with it")]
+    found = [name for name, spec in registry.items() if find_agent(spec) is not None]
+    missing = [name for name in registry if name not in found]
+    return [
+        Finding("agents", True, ", ".join(found) or "none is installed but the native one"),
+        Finding("agents missing", True, ", ".join(missing) or "none"),
+    ]
 
 
 async def collect(settings: Settings, dsn: str, dry_run: bool) -> list[str]:

@@ -24,7 +24,8 @@ import structlog
 import uvicorn
 
 from coder.backends.guardian import Guardians
-from coder.backends.native import NativeBackend
+from coder.backends.limits import Limits
+from coder.backends.registry import build_backends, make_sandbox, read_registry
 from coder.backends.setup import GuardedSetup
 from coder.config import Role, Settings
 from coder.errors import Unavailable
@@ -96,7 +97,7 @@ class Service:
     def __init__(self, settings: Settings, role: Role, backends: Callable[[Guardians], Mapping[str, Backend]] | None = None) -> None:
         self._settings = settings
         self._role = role
-        self._backends = backends or (lambda guardians: {"native": NativeBackend(settings, guardians, self._clock)})
+        self._backends = backends
         self._embedded: EmbeddedServer | None = None
         self._clock = SystemClock()
         self.host = host_id(data_dir(settings))
@@ -104,6 +105,8 @@ class Service:
     def run(self, ready: Callable[[Ready], Awaitable[None]]) -> int:
         """Start everything, say so, serve until SIGTERM or SIGINT; answers the exit code. Call it from the main thread."""
         prepare_logging(self._settings)
+        if self._role != "api":
+            read_registry(self._settings)  # who has a broken one hears it at once, and nothing has been started
         for folder in (data_dir(self._settings), data_dir(self._settings) / "worktrees", data_dir(self._settings) / "logs"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._settings.database_url is None:
@@ -179,18 +182,19 @@ class Service:
     ) -> AsyncIterator[Node]:
         settings, where = self._settings, data_dir(self._settings)
         slot = take(where)
-        guardians = Guardians(lock_fd=slot.fd)
+        guardians = Guardians(lock_fd=slot.fd, limits=Limits(settings.agent_memory_bytes, settings.agent_processes))
+        homes, sandbox = where / "homes" / slot.path.stem, make_sandbox(settings)
         listen = settings.listen_url.get_secret_value() if settings.listen_url else dsn
         wakeups: Wakeups = Silence() if listen == "off" else Listener(listen, self._clock)
         worlds = Worlds(
             tasks=tasks,
             changes=changes,
             worktrees=GitWorktrees(where),
-            backends=self._backends(guardians),
+            backends=self._backends(guardians) if self._backends else build_backends(settings, guardians, homes, sandbox, self._clock),
             guards=guardians,
             wakeups=wakeups,
             logbook=FileLogbook(where),
-            setup=GuardedSetup(guardians),
+            setup=GuardedSetup(guardians, sandbox, homes / "setup"),
             clock=self._clock,
             permissions=permissions,
         )

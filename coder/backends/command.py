@@ -12,7 +12,7 @@ from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from coder.backends.guardian import Guardians
+from coder.backends.sandbox import Starter
 from coder.transcript import clean
 
 _CHUNK = 65_536
@@ -45,8 +45,12 @@ class HeadTail:
         return clean(self.kept().decode("utf-8", "replace"))
 
 
+class Overrun(Exception):
+    """A sentence: the program used more than an agent may, and was ended."""
+
+
 async def run_to_end(
-    guardians: Guardians,
+    starter: Starter,
     argv: Sequence[str],
     *,
     cwd: Path,
@@ -58,14 +62,16 @@ async def run_to_end(
     """Run a program; its exit code as in `subprocess`, or None when its time was over. Cancelling this ends it as well.
 
     Args:
+        starter: the guardians, or a cell that confines it.
         seconds: after so long it is ended, with all its descendants.
         output: takes what it writes to standard output, piece by piece.
         errors: takes standard error; None sends that the way of standard output, in the order it was written.
 
     Raises:
         AgentUnavailable, InternalError: it could not be started.
+        Overrun: it exceeded a limit.
     """
-    guarded = await guardians.spawn(argv, cwd=cwd, env=env, stdout=PIPE, stderr=STDOUT if errors is None else PIPE)
+    guarded = await starter.spawn(argv, cwd=cwd, env=env, stdout=PIPE, stderr=STDOUT if errors is None else PIPE)
     over = False
 
     def end() -> None:
@@ -84,4 +90,6 @@ async def run_to_end(
     finally:
         timer.cancel()
         await guarded.stop()
+    if guarded.ended_because is not None:
+        raise Overrun(guarded.ended_because)
     return None if over else code

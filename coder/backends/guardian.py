@@ -7,7 +7,8 @@ process dies. Everything belongs to the one event loop that calls `spawn`.
 Invariant: `wait()` and `stop()` return only when neither the program nor any descendant of it lives.
 
 Not asyncio's subprocesses: their transport kills the guardian with -9 when it is collected, and on Python 3.11 their
-`wait()` also waits for every pipe. No rlimits and no sandbox.
+`wait()` also waits for every pipe. No rlimits, which are a process's or a user's and not an agent's: see `limits.py`. The sandbox
+is a program before the program: see `sandbox.py`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ from subprocess import DEVNULL, PIPE
 from typing import IO
 
 from coder.backends import guard
+from coder.backends.limits import Limits
 from coder.errors import AgentUnavailable, InternalError
 
 BUFFER_BYTES = 65_536
+LINUX = sys.platform == "linux"
+LOOK_SECONDS, LOOK_SECONDS_NEAR, NEAR = 0.5, 0.1, 0.3
 
 
 class Guarded:
@@ -35,20 +39,26 @@ class Guarded:
 
     Attributes:
         pid: the guardian's process id; the program is its child.
+        name: the program's, for sentences.
         stdin, stdout, stderr: streams, None where no PIPE was asked for. `wait()` does not read them: a program that
             fills a pipe nobody reads does not end. What was written before the end can be read after it.
         returncode: of the program, as in `subprocess` (negative = by that signal); None while anything lives.
             The guardian's own death by `kill -9` counts as the program's.
+        ended_because: a sentence when it was ended for exceeding a limit.
     """
 
     stdin: asyncio.StreamWriter | None = None
     stdout: asyncio.StreamReader | None = None
     stderr: asyncio.StreamReader | None = None
     returncode: int | None = None
+    ended_because: str | None = None
 
-    def __init__(self, process: subprocess.Popen[bytes], orders: int, deadline: float, gone: Callable[[Guarded], object]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], name: str, orders: int, deadline: float, gone: Callable[[Guarded], object]
+    ) -> None:
         """Use `Guardians.spawn` instead."""
         self.pid = process.pid
+        self.name = name
         self._process = process
         self._orders: int | None = orders
         self._deadline = deadline
@@ -155,10 +165,13 @@ class Guardians:
     Args:
         lock_fd: descriptor of the node slot's flock'ed file, or None. Every guardian holds it and no agent does, so that
             the lock is free only when no agent lives. It stays the caller's, who keeps it open.
+        limits: what each program may use together with all its descendants.
     """
 
-    def __init__(self, *, lock_fd: int | None = None) -> None:
+    def __init__(self, *, lock_fd: int | None = None, limits: Limits = Limits()) -> None:
         self._lock_fd = lock_fd
+        self._limits = limits
+        self._looking: asyncio.Task[None] | None = None
         self._deadline = math.inf
         self._living: set[Guarded] = set()
 
@@ -182,10 +195,12 @@ class Guardians:
         stderr: int = PIPE,
         terminal: bool = False,
         limit: int = BUFFER_BYTES,
+        name: str | None = None,
     ) -> Guarded:
         """Start a program in a session of its own under a guardian of its own.
 
         Args:
+            name: what sentences call it; None = its file's name.
             argv: the program, looked up in `env`'s PATH unless it holds a slash, and its arguments.
             env: its whole environment; see `agent_environment`.
             stdin, stdout, stderr: PIPE, DEVNULL, a descriptor, or for stderr STDOUT. The program gets no others.
@@ -196,9 +211,11 @@ class Guardians:
             AgentUnavailable: there is no such program.
             InternalError: the system refused to start a process.
         """
-        program = _find(argv[0], cwd, env)
-        guarded = self._start([program, *argv], cwd, env, (stdin, stdout, stderr), terminal)
+        program = find_program(argv[0], cwd, env)
+        guarded = self._start(name or os.path.basename(program), [program, *argv], cwd, env, (stdin, stdout, stderr), terminal)
         self._living.add(guarded)
+        if self._limits and LINUX and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look(), name="agents' limits")
         await guarded._connect(limit)
         return guarded
 
@@ -212,7 +229,25 @@ class Guardians:
         for guarded in self._living:
             guarded.end()
 
-    def _start(self, command: list[str], cwd: Path, env: Mapping[str, str], streams: tuple[int, int, int], terminal: bool) -> Guarded:
+    async def _look(self) -> None:
+        """End who exceeds a limit, as long as anybody lives; look more often at those who come near one."""
+        pause = LOOK_SECONDS
+        while self._living:
+            await asyncio.sleep(pause)
+            looked = [guarded for guarded in self._living if guarded.ended_because is None]
+            found = await asyncio.to_thread(self._measured, [(guarded.pid, guarded.name) for guarded in looked])
+            for guarded, (sentence, _) in zip(looked, found, strict=True):
+                if sentence and guarded.returncode is None:
+                    guarded.ended_because = sentence
+                    guarded.end(grace=0)
+            pause = LOOK_SECONDS if all(near < NEAR for _, near in found) else LOOK_SECONDS_NEAR
+
+    def _measured(self, guardians: Sequence[tuple[int, str]]) -> list[tuple[str, float]]:
+        return [self._limits.exceeded(pid, name) for pid, name in guardians]
+
+    def _start(
+        self, name: str, command: list[str], cwd: Path, env: Mapping[str, str], streams: tuple[int, int, int], terminal: bool
+    ) -> Guarded:
         lock = self._lock_fd
         pipe: tuple[int, ...] = ()
         try:
@@ -230,7 +265,7 @@ class Guardians:
                 pass_fds=(reader,) if lock is None else (reader, lock),
                 start_new_session=True,
             )
-            guarded = Guarded(process, writer, self._deadline, self._living.discard)
+            guarded = Guarded(process, name, writer, self._deadline, self._living.discard)
         except (OSError, ValueError) as error:
             for descriptor in pipe:
                 os.close(descriptor)
@@ -239,8 +274,12 @@ class Guardians:
         return guarded
 
 
-def _find(program: str, cwd: Path, env: Mapping[str, str]) -> str:
-    """The program's absolute path as execvp(3) would find it, a relative one against `cwd`."""
+def find_program(program: str, cwd: Path, env: Mapping[str, str]) -> str:
+    """A program's absolute path as execvp(3) would find it, a relative one against `cwd`.
+
+    Raises:
+        AgentUnavailable: there is no such program.
+    """
     search = env.get("PATH", os.defpath)
     if os.sep in program:
         found = shutil.which(cwd / program)

@@ -1,4 +1,4 @@
-"""Starts the processes of one agent: its own home, its environment, its guardian. All agents' backends start theirs here.
+"""Starter the processes of one agent: its own home, its environment, its guardian. All agents' backends start theirs here.
 
 Invariant: two nodes never share a home: it lies below the node slot's directory, and is used again by whoever has the slot next.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from coder.agents import AgentSpec, Endpoint, environment, fill
 from coder.backends.environment import agent_environment
 from coder.backends.guardian import BUFFER_BYTES, Guarded, Guardians
+from coder.backends.sandbox import Sandbox, Starter
 
 NOBODY_THERE = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true"}
 
@@ -24,15 +25,23 @@ class Launcher:
     Args:
         homes: directory of this node slot's agent homes, `<data directory>/homes/<slot>`.
         endpoint: the configured model endpoint, None when there is none.
+        sandbox: what confines its processes; None = nothing does.
+
+    Attributes:
+        confined: whether a process sees the one worktree it is given and no other.
     """
 
-    def __init__(self, name: str, spec: AgentSpec, guardians: Guardians, homes: Path, endpoint: Endpoint | None) -> None:
+    def __init__(
+        self, name: str, spec: AgentSpec, guardians: Guardians, homes: Path, endpoint: Endpoint | None, sandbox: Sandbox | None = None
+    ) -> None:
         self.name = name
         self.spec = spec
         self.endpoint = endpoint
         self.home = homes / name
         self.home_name = f"{homes.name}/{name}"
+        self.confined = sandbox is not None and sandbox.works
         self._guardians = guardians
+        self._sandbox = sandbox
 
     def program(self) -> str | None:
         """Where the agent's program is, None when it is not installed."""
@@ -80,10 +89,12 @@ class Launcher:
             stdin, stdout, stderr, terminal, limit: as `Guardians.spawn`.
 
         Raises:
-            AgentUnavailable: there is no such program.
+            AgentUnavailable: there is no such program, or it cannot be confined as it must be.
             InternalError: the system refused to start a process.
         """
+        starter: Starter = self._guardians
         env = {**self.environment(), **(extra or {})}
-        return await self._guardians.spawn(
-            argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal, limit=limit
-        )
+        if self._sandbox is not None:
+            starter = cell = self._sandbox.cell(self._guardians, worktree=worktree, home=self.home, network=network)
+            env = cell.environment(env)
+        return await starter.spawn(argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal, limit=limit)

@@ -13,9 +13,11 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from coder.backends.guardian import Guardians
 from coder.backends.native_model import Models
+from coder.backends.sandbox import Sandbox
 from coder.config import Settings
 from coder.errors import ProviderError
 from coder.ports import AgentFacts, Clock, LiveTurn, Turn
@@ -25,13 +27,22 @@ AGENT = "native"
 
 
 class NativeBackend:
-    """Native inference, as the port `Backend`."""
+    """Native inference, as the port `Backend`.
+
+    Args:
+        sandbox: what confines its commands; None = nothing does.
+        home: their home where they are confined.
+    """
 
     execution_path = ExecutionPath.NATIVE
 
-    def __init__(self, settings: Settings, guardians: Guardians, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, guardians: Guardians, clock: Clock, sandbox: Sandbox | None = None, home: Path = Path("/")
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._sandbox = sandbox or Sandbox("off", home)
+        self._home = home
         self._guardians = guardians
         self._models = Models(settings)
 
@@ -60,5 +71,6 @@ class NativeBackend:
         await asyncio.to_thread(importlib.import_module, "coder.backends.native_turn")
         from coder.backends.native_turn import NativeTurn
 
+        cell = self._sandbox.cell(self._guardians, worktree=turn.worktree, home=self._home, network=turn.network)
         async with AsyncExitStack() as stack:
-            yield NativeTurn(turn, self._settings, self._models, self._guardians, self._clock, stack)
+            yield NativeTurn(turn, self._settings, self._models, cell, self._clock, stack)

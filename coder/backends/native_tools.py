@@ -3,7 +3,7 @@
 Invariant: file tools reach nothing outside the worktree (see `confine.py`), every answer is bounded and says what was left
 out, and no process outlives its call. A failed tool is a `Refused`: a sentence to the model, never the end of the turn.
 
-Omitted on purpose: the model's side (names, schemas and calls are `native.py`'s), and confinement of what `run` runs.
+Omitted on purpose: the model's side (names, schemas and calls are `native.py`'s), and confinement of what `run` runs (`sandbox.py`).
 A method's docstring is what the model reads about the tool.
 """
 
@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coder.backends.command import HeadTail, run_to_end
+from coder.backends.command import HeadTail, Overrun, run_to_end
 from coder.backends.confine import Confined, Refused
-from coder.backends.guardian import Guardians
+from coder.backends.sandbox import Starter
 from coder.backends.text_file import TextFile, decode, is_binary
 from coder.backends.turn_log import TurnLog
 from coder.transcript import clean
@@ -49,6 +49,7 @@ class Tools:
 
     Args:
         cwd: absolute directory in the worktree that relative paths and commands start from.
+        starter: starts the commands, confined or not.
         environment: all that commands see of ours.
         command_seconds: longest run of one command.
         output_bytes: how much of a command's output is answered.
@@ -58,7 +59,7 @@ class Tools:
         self,
         worktree: Path,
         cwd: Path,
-        guardians: Guardians,
+        starter: Starter,
         log: TurnLog,
         *,
         environment: Mapping[str, str],
@@ -67,7 +68,7 @@ class Tools:
     ) -> None:
         self._files = Confined(worktree, cwd)
         self._cwd = cwd
-        self._guardians = guardians
+        self._starter = starter
         self._log = log
         self._environment = environment
         self._command_seconds = command_seconds
@@ -188,7 +189,11 @@ class Tools:
             output.add(chunk)
             self._log.raw(chunk)
 
-        code = await self._execute((shell, "-c", command), limit, take)
+        try:
+            code = await self._execute((shell, "-c", command), limit, take)
+        except Overrun as overrun:
+            self._log.line(f"[{overrun}]")
+            raise Refused(_with_note(output.text(), f"[{overrun}]")) from overrun
         text = output.text()
         if code is None:
             self._log.line(f"[ended after {limit:g} s, its time limit]")
@@ -244,7 +249,10 @@ class Tools:
 
     async def _git(self, *arguments: str, fine: Sequence[int] = (0,)) -> bytes:
         output, errors = HeadTail(FILE_BYTES), HeadTail(4_000)
-        code = await self._execute((*GIT, *arguments), SEARCH_SECONDS, output.add, errors.add)
+        try:
+            code = await self._execute((*GIT, *arguments), SEARCH_SECONDS, output.add, errors.add)
+        except Overrun as overrun:
+            raise Refused(f"[{overrun}]") from overrun
         if code is None:
             raise Refused(f"That took longer than {SEARCH_SECONDS:g} s and was ended; ask for less, in a directory further down.")
         if code not in fine:
@@ -254,7 +262,7 @@ class Tools:
     async def _execute(
         self, argv: Sequence[str], seconds: float, output: Callable[[bytes], None], errors: Callable[[bytes], None] | None = None
     ) -> int | None:
-        return await run_to_end(self._guardians, argv, cwd=self._cwd, env=self._environment, seconds=seconds, output=output, errors=errors)
+        return await run_to_end(self._starter, argv, cwd=self._cwd, env=self._environment, seconds=seconds, output=output, errors=errors)
 
 
 def _with_note(text: str, note: str) -> str:

@@ -27,13 +27,13 @@ from pydantic_ai.usage import UsageLimits
 
 from coder.backends.confine import Refused
 from coder.backends.environment import agent_environment
-from coder.backends.guardian import Guardians
 from coder.backends.native_answers import Answers
 from coder.backends.native_events import Translation, usage_of
 from coder.backends.native_failures import explain
 from coder.backends.native_history import complete, grown, load, thinking_field
 from coder.backends.native_model import Models
 from coder.backends.native_tools import Answer, Tools
+from coder.backends.sandbox import Cell
 from coder.backends.turn_log import TurnLog
 from coder.config import Settings
 from coder.errors import DiskFull, TurnError
@@ -67,10 +67,11 @@ class NativeTurn:
     """One turn, as the port `LiveTurn`; it is its own iterator of events and begins with the first one asked for.
 
     Args:
+        cell: starts its commands.
         stack: the context of the turn; closing it ends the run.
     """
 
-    def __init__(self, turn: Turn, settings: Settings, models: Models, guardians: Guardians, clock: Clock, stack: AsyncExitStack) -> None:
+    def __init__(self, turn: Turn, settings: Settings, models: Models, cell: Cell, clock: Clock, stack: AsyncExitStack) -> None:
         self._turn = turn
         self._settings = settings
         self._models = models
@@ -82,9 +83,9 @@ class NativeTurn:
         self._tools = Tools(
             turn.worktree,
             turn.cwd,
-            guardians,
+            cell,
             self._log,
-            environment=agent_environment(os.environ, _NOBODY_THERE),
+            environment=cell.environment(agent_environment(os.environ, _NOBODY_THERE)),
             command_seconds=settings.command_seconds,
             output_bytes=settings.command_output_bytes,
         )

@@ -269,6 +269,7 @@ async def open_house(folder: Path, server: str, template: str, **settings: Any) 
             "default_model": "m1",
             "drain_seconds": 0,
             "poll_seconds": 0.5,
+            "sandbox": "off",  # what is bad here is what an agent does that nothing holds
         }
         chosen = Settings(_env_file=None, **given | settings, database_url=dsn)
         prepare_logging(chosen)

@@ -1,0 +1,141 @@
+"""What of this machine a confined program sees, and what is hidden: the lists behind `sandbox.py`."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TOOL_CHAINS = (
+    *(".cargo", ".rustup", ".nvm", ".fnm", ".volta", ".bun", ".deno", ".pyenv", ".rbenv", ".asdf", ".sdkman", ".jdks", ".dotnet", ".ghcup"),
+    *(".elan", ".juliaup", ".opam", ".nix-profile", ".npm-global", ".opencode", ".claude/local", "go", "bin", ".bin"),
+    *(".local/bin", ".local/lib", ".local/opt", ".local/pipx", ".local/share/claude", ".local/share/fnm", ".local/share/mise"),
+    *(".local/share/pipx", ".local/share/pnpm", ".local/share/uv", ".local/state/nix", "miniconda3", "anaconda3", "miniforge3"),
+)
+"""Below the user's home, shown read-only: programs and libraries."""
+
+KEYS_IN_TOOL_CHAINS = (".cargo/credentials", ".cargo/credentials.toml", ".local/share/uv/credentials/credentials.toml", ".nvm/.npmrc")
+VARIABLES = (
+    "JAVA_HOME",
+    "GOPATH",
+    "GOROOT",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "NVM_DIR",
+    "PYENV_ROOT",
+    "VOLTA_HOME",
+    "PNPM_HOME",
+    "BUN_INSTALL",
+)
+"""Variables that name tool chains."""
+
+ROOTS_OWN = ("/etc/ssl/private", "/var/lib/postgresql", "/var/lib/mysql", "/var/lib/docker", "/var/lib/containerd", "/var/spool/cron")
+ROOTS_FILES = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/krb5.keytab")
+"""What permissions keep from everybody but root, masked for root."""
+
+IN_RUN = ("/run/current-system", "/run/systemd/resolve", "/run/opengl-driver")
+
+
+@dataclass(frozen=True, slots=True)
+class Git:
+    """Where git keeps what belongs to a worktree.
+
+    Attributes:
+        link: the file `.git` in the worktree.
+        record: git's record of the worktree, `<common>/worktrees/<name>`.
+        common: the repository's directory.
+    """
+
+    link: Path
+    record: Path
+    common: Path
+
+    def binds(self, *, alone: bool) -> Iterator[str]:
+        """Arguments of bubblewrap that let a program work with the worktree, and do nothing to the repository.
+
+        Args:
+            alone: only this worktree's record is written to; else those of all worktrees of the repository.
+        """
+        for path in (self.common, *alternates(self.common)):
+            yield from ("--ro-bind", str(path), str(path))
+        for path in (self.common / "objects", self.record if alone else self.record.parent):
+            yield from ("--bind", str(path), str(path))
+        # What leads git from the worktree to the repository and its settings stays as it is.
+        for path in (self.link, self.record / "commondir", self.record / "gitdir", self.record / "config.worktree"):
+            if path.is_file():
+                yield from ("--ro-bind", str(path), str(path))
+
+
+def git_of(worktree: Path) -> Git | None:
+    """Git's directories of a worktree; None where its `.git` is not git's own, so that nobody is led elsewhere."""
+    link = worktree / ".git"
+    try:
+        record = Path(os.path.realpath(worktree / link.read_text().removeprefix("gitdir: ").rstrip("\n")))
+        back = Path(os.path.realpath(record / (record / "gitdir").read_text().rstrip("\n")))
+    except OSError:  # a directory, or gone: then there is nothing to open beside the worktree
+        return None
+    common = record.parent.parent
+    if record.parent.name != "worktrees" or record.is_relative_to(os.path.realpath(worktree)) or back != Path(os.path.realpath(link)):
+        return None
+    if (common / "objects").is_symlink() or not (common / "objects").is_dir():
+        return None
+    own = record / "config.worktree"
+    if not own.exists() and b"worktreeconfig" in (common / "config").read_bytes().lower():
+        own.touch()  # there, so that it can be kept as it is
+    return Git(link, record, common)
+
+
+def alternates(common: Path) -> list[Path]:
+    """Directories whose objects the repository borrows."""
+    listed = common / "objects" / "info" / "alternates"
+    lines = listed.read_text(errors="surrogateescape").splitlines() if listed.is_file() else []
+    found = [Path(os.path.realpath(common / "objects" / line)) for line in lines if line and not line.startswith("#")]
+    # The list can be written by who may write objects: believe only what looks like objects.
+    return [path for path in found if path.name == "objects" and path.is_dir()]
+
+
+def user_homes() -> list[Path]:
+    """The user's home, and the one the system knows where HOME names another."""
+    return list(dict.fromkeys((Path.home(), Path(pwd.getpwuid(os.geteuid()).pw_dir))))
+
+
+def masked_folders(homes: Sequence[Path], data: Path) -> list[Path]:
+    """Directories that are empty for a confined program, outer ones first; the data directory is masked apart from these."""
+    named = [Path("/run"), Path("/home"), Path("/root"), *homes]
+    if not Path("/var/run").is_symlink():
+        named.append(Path("/var/run"))
+    if os.geteuid() == 0:
+        named += map(Path, ROOTS_OWN)
+    real = {Path(os.path.realpath(folder)) for folder in named if folder.is_dir()}
+    return sorted(folder for folder in real if folder != data and folder != Path("/") and not any(up in real for up in folder.parents))
+
+
+def masked_files(homes: Sequence[Path], hidden: Sequence[Path]) -> list[Path]:
+    """Files that a confined program cannot open, wherever they are."""
+    named = [home / name for home in homes for name in KEYS_IN_TOOL_CHAINS]
+    named += hidden
+    if os.geteuid() == 0:
+        named += [*map(Path, ROOTS_FILES), *Path("/etc/ssh").glob("ssh_host_*_key")]
+    return [path for path in named if path.is_file() and not path.is_symlink()]
+
+
+def exposed(homes: Sequence[Path], masked: Sequence[Path], program: str, env: Mapping[str, str], further: Sequence[Path]) -> list[Path]:
+    """What is shown read-only although it lies in a masked directory: tool chains, what is on the PATH, the program's package."""
+    named = [home / chain for home in homes for chain in TOOL_CHAINS]
+    named += [Path(env[name]) for name in VARIABLES if name in env]
+    named += [Path(place) for place in env.get("PATH", "").split(os.pathsep) if place.startswith("/")]
+    named += [*map(Path, IN_RUN), Path(os.path.realpath("/etc/resolv.conf")), *further, Path(program), package_of(Path(program), homes)]
+    inside = {path for path in named if any(folder in path.parents for folder in masked) and path.exists()}
+    parts = {path for path in inside if not any(home.is_relative_to(path) for home in homes)}
+    return sorted(path for path in parts if not any(up in parts for up in path.parents))
+
+
+def package_of(program: Path, homes: Sequence[Path]) -> Path:
+    """The directory a program's own files lie in: that of its node_modules, or the one above its `bin`."""
+    real = Path(os.path.realpath(program))
+    if "node_modules" in real.parts:
+        return Path(*real.parts[: real.parts.index("node_modules") + 1])
+    above = real.parent.parent if real.parent.name == "bin" else real.parent
+    return real if any(home.is_relative_to(above) for home in homes) else above

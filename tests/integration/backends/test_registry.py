@@ -1,0 +1,106 @@
+"""The registry as it is read from files, and the page that explains it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coder.agents import AgentSpec, parse
+from coder.backends.guardian import Guardians
+from coder.backends.registry import BUILT_IN, build_backends, endpoint_of, make_sandbox, read_registry
+from coder.config import Settings
+from coder.errors import InvalidInput
+from coder.runtime.clock import SystemClock
+
+PAGE = (Path(__file__).parents[3] / "docs" / "agents.md").read_text()
+
+
+def settings(folder: Path, **values: Any) -> Settings:
+    return Settings(_env_file=None, data_dir=folder, **values)
+
+
+def test_the_built_in_agents_are_there(tmp_path: Path) -> None:
+    agents = read_registry(settings(tmp_path)).agents
+    assert {"opencode", "claude", "codex", "gemini", "qwen", "goose"} <= set(agents)
+    assert {spec.protocol for spec in agents.values()} == {"opencode", "acp", "pty"}
+    assert all(spec.install for spec in agents.values())
+
+
+def test_a_file_in_the_data_directory_adds_agents_and_changes_fields(tmp_path: Path) -> None:
+    (tmp_path / "agents.toml").write_text(
+        '[mine]\nprotocol = "pty"\ncommand = ["mine", "{prompt}"]\n[goose]\nmultiplex = false\n[qwen]\nenabled = false\n'
+    )
+    agents = read_registry(settings(tmp_path)).agents
+    assert agents["mine"].command == ("mine", "{prompt}")
+    assert (agents["goose"].multiplex, agents["goose"].protocol) == (False, "acp")
+    assert "qwen" not in agents
+
+
+def test_a_named_file_is_used_instead(tmp_path: Path) -> None:
+    (tmp_path / "agents.toml").write_text("broken = ")
+    (tmp_path / "own.toml").write_text('[mine]\nprotocol = "acp"\ncommand = ["mine"]\n')
+    assert "mine" in read_registry(settings(tmp_path, agents_file=tmp_path / "own.toml")).agents
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[mine\n", ["is not TOML", "line 1"]),
+        (b"\xff", ["is not TOML", "utf-8"]),
+        ("[mine]\nprotocol = 'telnet'\ncommand = ['mine']\n", ["agent mine, field protocol", "'opencode', 'acp' or 'pty'"]),
+        ("[mine]\nprotocol = 'acp'\n", ["agent mine, field command"]),
+        ("[mine]\nprotocol = 'acp'\ncommand = ['mine']\nspeed = 3\n", ["agent mine, field speed", "correct it"]),
+        ("[native]\nprotocol = 'acp'\ncommand = ['mine']\n", ["not native"]),
+        ("[goose]\nmultiplex = 'perhaps'\n", ["agent goose, field multiplex"]),
+    ],
+    ids=["no table", "no text", "protocol", "no command", "unknown field", "native", "built-in"],
+)
+def test_a_wrong_file_is_a_sentence(content: str | bytes, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "agents.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InvalidInput) as raised:
+        read_registry(settings(tmp_path))
+    assert all(word in raised.value.message for word in [str(tmp_path / "agents.toml"), *words]), raised.value.message
+
+
+def test_a_named_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="does not exist; write it, or correct CODER_AGENTS_FILE"):
+        read_registry(settings(tmp_path, agents_file=tmp_path / "none.toml"))
+
+
+async def test_what_agents_left_in_tmp_goes_with_the_node_that_is_gone(tmp_path: Path) -> None:
+    left = tmp_path / "homes/0/goose"
+    (left / "tmp").mkdir(parents=True)
+    (left / "kept").touch()
+    chosen = settings(tmp_path, sandbox="off")
+    build_backends(chosen, Guardians(), tmp_path / "homes" / "0", make_sandbox(chosen), SystemClock())
+    assert [path.name for path in left.iterdir()] == ["kept"]
+
+
+def test_the_endpoint_is_the_configured_one(tmp_path: Path) -> None:
+    assert endpoint_of(settings(tmp_path)) is None
+    endpoint = endpoint_of(settings(tmp_path, model_base_url="http://127.0.0.1:1234/v1", default_model="m1"))
+    assert endpoint is not None
+    assert (endpoint.base_url, endpoint.default_model, endpoint.provider) == ("http://127.0.0.1:1234/v1", "m1", "llama-swap")
+
+
+def test_the_page_explains_every_field_in_the_models_words() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| .*? \| (.*?) \|$", PAGE, re.M))
+    assert list(rows) == list(AgentSpec.model_fields)
+    for name, field in AgentSpec.model_fields.items():
+        assert rows[name].startswith(field.description or ""), name
+
+
+def test_the_page_names_every_built_in_agent() -> None:
+    for name in tomllib.loads(BUILT_IN.read_text()):
+        assert f"`{name}`" in PAGE
+
+
+def test_the_pages_example_is_an_agent() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.S)
+    assert len(example.splitlines()) == 5
+    (name,) = tomllib.loads(example)
+    assert parse(("docs/agents.md", tomllib.loads(example))).agents[name].protocol == "pty"
