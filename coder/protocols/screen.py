@@ -86,10 +86,10 @@ class Screen:
         steady = True
         for row in [] if self._behind else self.rows[: self.y]:
             text = row.text()
-            if steady := steady and row.seen == text:
-                if row.told != text:
-                    row.told = text
-                    told.append(text)
+            steady = steady and row.seen == text
+            if steady and row.told != text:
+                row.told = text
+                told.append(text)
             row.seen = text
         return "".join(told)
 
