@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from coder.task import AgentSession
 from coder.transcript import Transcript
 
 Kind = TypeVar("Kind")
+_tasks = itertools.count(1)
 
 
 def make_worktree(path: Path) -> Path:
@@ -70,12 +72,10 @@ class Chat:
     session: AgentSession | None = None
     said: list[str] = field(default_factory=list)
     id: UUID = field(default_factory=uuid4)
-    turns: int = 0
 
     def turn(self, prompt: str, **values: Any) -> Turn:
-        self.turns += 1
         made: dict[str, Any] = {
-            "task_id": self.turns,
+            "task_id": next(_tasks),
             "epoch": 1,
             "session_id": self.id,
             "chat_id": self.id,
@@ -112,5 +112,5 @@ class Chat:
         self.session = played.session = live.agent_session
         # As JSON, since a scripted model would do again what stands alone in a line.
         self.said += [f"user: {json.dumps(prompt)}", f"agent: {json.dumps(played.transcript.text[:2000])}"]
-        played.log = turn.log.read_text() if turn.log.is_file() else ""
+        played.log = turn.log.read_text(errors="replace") if turn.log.is_file() else ""
         return played
