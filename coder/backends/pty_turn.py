@@ -32,7 +32,7 @@ from coder.protocols.streams.reader import Reader
 from coder.protocols.terminal import COLUMNS
 from coder.task import AgentSession
 
-_CHUNK = 16_384
+_CHUNK = 32_768
 _MOMENT = 0.5
 """Seconds after which a line of the screen that has not changed is told."""
 _WIDE = 4096

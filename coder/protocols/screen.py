@@ -37,8 +37,8 @@ class Row:
 
     __slots__ = ("cells", "seen", "told", "wraps")
 
-    def __init__(self) -> None:
-        self.cells: list[str] = []
+    def __init__(self, text: str = "") -> None:
+        self.cells: list[str] = list(text)
         self.wraps = False
         self.told: str | None = None
         self.seen: str | None = None
@@ -101,6 +101,24 @@ class Screen:
             shown += rows[: max(last, y) + 1]
         text = "".join(row.text() for row in shown if row.told != row.text())
         return text.removesuffix("\n")
+
+    def write_lines(self, lines: list[str]) -> bool:
+        """Write more lines of plain narrow text than the screen has, at once; False when that cannot be done, and nothing is.
+
+        The same as drawing them one by one, for most of them without a row. It can be done at the beginning of an empty
+        rest of the screen.
+        """
+        if self.insert or self.x or (self._top, self._bottom) != (0, self.height - 1) or len(lines) < self.height:
+            return False
+        if any(row.cells or row.wraps for row in self.rows[self.y :]) or max(map(len, lines)) > self.columns:
+            return False
+        stay = len(lines) - (self.height - 1)
+        if self._behind is None:
+            self._left += [text for row in self.rows[: self.y] if row.told != (text := row.text())]
+            self._left += [line.rstrip(" ") + "\n" for line in lines[:stay]]
+        self.rows = [Row(line) for line in (*lines[stay:], "")]
+        self.y = self._bottom
+        return True
 
     def draw(self, text: str) -> None:
         """Write printable text at the cursor."""

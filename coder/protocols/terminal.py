@@ -30,6 +30,7 @@ _TOKEN = re.compile(
     r"|(?P<broken>\x1b\[[0-?]{0,64}[ -/]{0,4}|\x1b[ -/]{0,4})"
     r"|(?P<control>[\x00-\x1f\x7f-\x9f])"
 )
+_PLAIN_LINES = re.compile(r"(?:[ -~]*\r*\n){60,}")
 _UNFINISHED = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,4}|[ -/]{0,4})\Z")
 _END_OF_STRING = re.compile(r"[\x07\x18\x1a\n]|\x1b\\|\x1b(?=[^\\])")
 """A title or another string for the terminal also ends at a line's end: noise that looks like the beginning of one takes no more."""
@@ -80,9 +81,18 @@ class Terminal:
         unfinished = _UNFINISHED.search(text, max(0, len(text) - 80))
         end = unfinished.start() if unfinished else len(text)
         self._pending = text[end:]
-        place = 0
+        place = 0 if self._in_string or self._drawing else self._read_plain(text, end)
         while place < end:
             place = self._skip(text, place, end) if self._in_string else self._carry_out(text, place, end)
+
+    def _read_plain(self, text: str, end: int) -> int:
+        """Most output is many plain lines: write those after the first line's end at once; answers how far that was."""
+        first = text.find("\n", 0, end) + 1
+        lines = _PLAIN_LINES.match(text, first, end)
+        if not lines or self._carry_out(text, 0, first) != first or self._in_string:
+            return first if lines else 0
+        written = self._screen.write_lines([line.rstrip("\r") for line in lines[0].split("\n")[:-1]])
+        return lines.end() if written else first
 
     def _skip(self, text: str, place: int, end: int) -> int:
         """Go to the end of a string for the terminal, if it is there."""

@@ -55,6 +55,16 @@ def test_what_a_person_would_read(written: str, text: str) -> None:
     assert shown(written) == text
 
 
+def test_many_plain_lines_at_once_are_as_one_by_one() -> None:
+    lines = "".join(f"line {number}" + " " * (number % 3) + "\r\n" for number in range(500))
+    for before in ("", "half a line", "one\r\n\r\n", f"{ESC}5;1Hat the end{ESC}3;1H", f"{ESC}2;4r", f"{ESC}4h", f"{ESC}?1049h"):
+        written = (before + lines + "last").encode()
+        one_by_one = shown(*(written[place : place + 9] for place in range(0, len(written), 9)))
+        assert shown(written) == one_by_one
+        assert ("line 0\n" in one_by_one) is ("1049" not in before)
+    assert shown("x" * 50 + "\r\n" + lines) == "x" * 50 + "\n" + lines.replace(" \r", "\r").replace(" \r", "\r").replace("\r", "")
+
+
 def test_characters_of_all_widths() -> None:
     assert shown("日本語 ok\r\n") == "日本語 ok\n"
     assert shown("e\u0301 🎉 ü\u200d") == "e\u0301 🎉 ü\u200d"
@@ -144,8 +154,8 @@ def test_nothing_it_is_told_outgrows_the_screen(content: bytes) -> None:
     terminal.close().encode()
 
 
-SAFE = st.sampled_from(["a", "bc", "d" * 9, "\r", "\r\n", "\b", "\x1b7", "\x1b8", "\x1bM", "\x1bD"])
-SAFE_MOVES = st.builds("\x1b[{}{}".format, st.integers(1, 6), st.sampled_from([*"ABCDGLMPXd"]))
+SAFE = st.sampled_from(["a", "bc", "d" * 9, "\r", "\r\n", "\b", "\x1b7x\x1b[2;3Hy\x1b8", "\x1bM", "\x1bD"])
+SAFE_MOVES = st.builds("\x1b[{}{}".format, st.integers(1, 6), st.sampled_from([*"ABCDGLPXd"]))
 ERASURES = st.builds("\x1b[{}{}".format, st.integers(0, 2), st.sampled_from([*"JK"]))
 PLACES = st.builds("\x1b[{};{}H".format, st.integers(1, 6), st.integers(1, 14))
 
@@ -153,7 +163,7 @@ PLACES = st.builds("\x1b[{};{}H".format, st.integers(1, 6), st.integers(1, 14))
 @settings(max_examples=300, deadline=None)
 @given(st.lists(SAFE | SAFE_MOVES | ERASURES | PLACES, max_size=30).map("".join))
 def test_the_screen_is_as_pyte_has_it(written: str) -> None:
-    """But for NEL, which in pyte does not go to the line's beginning."""
+    """But for NEL and DL: in pyte one does not go to the line's beginning, the other does not delete above what was never written."""
     judge = pyte.Screen(12, 5)
     pyte.Stream(judge).feed(written)
     terminal = Terminal(12, 5)
