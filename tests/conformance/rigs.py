@@ -21,6 +21,7 @@ from coder.backends.launcher import Launcher
 from coder.backends.native import NativeBackend
 from coder.backends.pty import PtyBackend
 from coder.ports import Backend
+from coder.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from model_server import ModelServer
@@ -170,7 +171,7 @@ class NativeRig:
     @asynccontextmanager
     async def make(self, folder: Path, model_server: ModelServer) -> AsyncIterator[Backend]:
         guardians = Guardians()
-        backend = NativeBackend(settings(model_base_url=model_server.openai), guardians)
+        backend = NativeBackend(settings(model_base_url=model_server.openai), guardians, SystemClock())
         await backend.start()
         try:
             yield backend
