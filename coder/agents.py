@@ -24,8 +24,10 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 class AgentSpec(BaseModel):
     """One agent: how it is run and spoken to.
 
-    A string may hold the placeholders `{prompt}`, `{model}`, `{worktree}` (of the turn), `{home}` (the agent's own home) and, of the
-    configured endpoint, `{base_url}`, `{origin}`, `{base_path}`, `{key}`, `{provider}`, `{default_model}`.
+    A string may hold the placeholders `{home}` (the agent's own home) and, of the configured endpoint, `{base_url}`, `{origin}`,
+    `{base_path}`, `{key}`, `{provider}`, `{default_model}`. Of an agent that is run once a turn (pty) also what is of the turn:
+    `{prompt}`, `{model}`, `{bare_model}` (without the provider before it), `{mode}`, `{thinking}`, `{worktree}`, and `{session}`: the
+    agent's own conversation, in `command` a name that it is to give a new one. A command without `{prompt}` gets it at its standard input.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

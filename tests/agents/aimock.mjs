@@ -54,7 +54,8 @@ const isTool = (step) => step.kind in TOOLS || ["badjson", "unknowntool", "loop"
 function responses(prompt) {
   const groups = [];
   let open = { steps: [] };
-  for (const step of prompt.split("\n").map((line) => parseLine(line.trim())).filter(Boolean)) {
+  const said = prompt.replace(/<system-reminder>[^]*?<\/system-reminder>/g, ""); // qwen puts its own words there, `loop` among them
+  for (const step of said.split("\n").map((line) => parseLine(line.trim())).filter(Boolean)) {
     if (step.joined && groups.length && open.steps.length === 0) groups.at(-1).steps.push(step);
     else {
       open.steps.push(step);

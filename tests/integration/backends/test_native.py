@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from native_turns import KEY, Chat, chat
+from native_turns import KEY, chat
+from turns import Chat
 
 from coder.events import AgentEvent, Notice, ReasoningDelta, TextDelta, ToolCall, Usage
 

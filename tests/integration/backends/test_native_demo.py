@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from native_turns import Chat, chat
+from native_turns import chat
+from turns import Chat
 
 from coder.demo.model import PLAIN, ScriptedModel
 from coder.events import TextDelta, Usage

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_clock import FakeClock
-from native_turns import Chat, Played, chat
+from native_turns import chat
+from turns import Chat, Played
 
 from coder.errors import ProviderError
 from coder.events import RetryScheduled, TextDelta, ToolCall

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from native_turns import make_worktree
+from turns import make_worktree
 
 from coder.backends.confine import Refused
 from coder.backends.guardian import Guardians

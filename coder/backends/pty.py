@@ -1,0 +1,88 @@
+"""The PTY backend: an agent that is a command, run once a turn in a pseudo-terminal in the worktree.
+
+Invariant: nothing runs between turns; whoever leaves `run_turn` leaves no process behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from coder.backends.command import HeadTail
+from coder.backends.launcher import Launcher
+from coder.config import Settings
+from coder.errors import TurnError
+from coder.ports import AgentFacts, LiveTurn, Turn
+from coder.task import ExecutionPath
+
+_VERSION_SECONDS = 20.0
+
+
+class PtyBackend:
+    """One agent that is a command, as the port `Backend`."""
+
+    execution_path = ExecutionPath.PTY
+
+    def __init__(self, launcher: Launcher, settings: Settings) -> None:
+        self._launcher = launcher
+        self._settings = settings
+        self._prepared = False
+
+    async def start(self) -> None:
+        """Nothing is kept warm."""
+
+    async def stop(self) -> None:
+        """Nothing is kept warm."""
+
+    async def probe(self) -> tuple[AgentFacts, ...]:
+        """Whether the program is there, and what version it says it is."""
+        name, spec = self._launcher.name, self._launcher.spec
+        program = self._launcher.program()
+        default = (self._settings.default_model or "").strip()
+        models = tuple(dict.fromkeys(model for model in (default, *spec.models) if model))
+        if program is None:
+            detail = f"there is no program {spec.command[0]} on the PATH"
+            return (AgentFacts(name, ExecutionPath.PTY, False, detail=detail, models=models, install=spec.install or None),)
+        version, detail = await self._version()
+        return (AgentFacts(name, ExecutionPath.PTY, True, version=version, detail=detail, models=models, path=program),)
+
+    @asynccontextmanager
+    async def run_turn(self, turn: Turn) -> AsyncIterator[LiveTurn]:
+        from coder.backends.pty_turn import PtyTurn
+
+        self._prepare()
+        live = PtyTurn(turn, self._launcher, self._settings)
+        try:
+            yield live
+        finally:
+            await live.leave()
+
+    def _prepare(self) -> None:
+        """Make the agent's home once, so that a login it has renewed since is not overwritten with the user's older one."""
+        if not self._prepared:
+            self._launcher.prepare()
+            self._prepared = True
+
+    async def _version(self) -> tuple[str | None, str]:
+        """The first line that its version command prints, and a sentence when it does not work."""
+        spec = self._launcher.spec
+        argv = spec.version_command or (spec.command[0], "--version")
+        self._prepare()
+        try:
+            guarded = await self._launcher.spawn(argv, cwd=self._launcher.home, worktree=None, network=False, stdout=PIPE, stderr=STDOUT)
+        except TurnError as error:
+            return None, error.message
+        said = HeadTail(4096)
+        try:
+            async with asyncio.timeout(_VERSION_SECONDS):
+                while guarded.stdout is not None and (chunk := await guarded.stdout.read(4096)):
+                    said.add(chunk)
+                code = await guarded.wait()
+        except TimeoutError:
+            return None, f"{' '.join(argv)} did not end within {_VERSION_SECONDS:.0f} s"
+        finally:
+            await guarded.stop()
+        first = next((line.strip() for line in said.text().splitlines() if line.strip()), "")
+        return (first or None, "") if code == 0 else (None, f"{' '.join(argv)} ended with {code}: {first}")
