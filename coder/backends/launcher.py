@@ -24,7 +24,12 @@ class Launcher:
     Args:
         homes: directory of this node slot's agent homes, `<data directory>/homes/<slot>`.
         endpoint: the configured model endpoint, None when there is none.
+
+    Attributes:
+        confined: whether a process sees the one worktree it is given and no other.
     """
+
+    confined = False
 
     def __init__(self, name: str, spec: AgentSpec, guardians: Guardians, homes: Path, endpoint: Endpoint | None) -> None:
         self.name = name

@@ -33,6 +33,8 @@ const unescape = (text) =>
   text.replace(/\\(u[0-9a-fA-F]{4}|.)/g, (_, e) => ({ n: "\n", t: "\t", 0: "\0", "\\": "\\" })[e] ?? (e.length === 5 ? String.fromCharCode(parseInt(e.slice(1), 16)) : e));
 
 const textOf = (content) => (typeof content === "string" ? content : Array.isArray(content) ? content.map((part) => part.text ?? "").join("\n") : "");
+// Without what an agent puts there itself: qwen lists its skills in the user's message, a word a line, and one is called "loop".
+const saidBy = (message) => textOf(message.content).replace(/<system-reminder>[^]*?<\/system-reminder>/g, "");
 
 function parseLine(line) {
   const joined = line.startsWith("+");
@@ -105,9 +107,9 @@ function plan(req) {
 }
 
 function decide(req) {
-  const user = req.messages.findLastIndex((message) => message.role === "user" && responses(textOf(message.content)).flat().length > 0);
+  const user = req.messages.findLastIndex((message) => message.role === "user" && responses(saidBy(message)).flat().length > 0);
   if (user < 0 || !(req.tools ?? []).length) return { kind: "plain", response: { content: PLAIN, usage: USAGE } };
-  const prompt = textOf(req.messages[user].content);
+  const prompt = saidBy(req.messages[user]);
   const done = req.messages.slice(user + 1).filter((message) => message.role === "assistant" && message.tool_calls?.length).length;
   const groups = responses(prompt);
   const endless = groups.findIndex((steps) => steps.some((step) => step.kind === "loop"));
