@@ -1,8 +1,8 @@
 """What a turn leaves running in a warm process that goes on: background commands of its tools.
 
-A process that serves one turn after the other cannot be ended with each of them. So the descendants are noted before a
-prompt, and what is new afterwards, works in the turn's worktree and was left by its parent (an orphan, which the
-guardian has adopted) is ended. What the agent itself still holds is the agent's: its servers live as long as it does.
+A process that serves one turn after the other cannot be ended with each of them, and not every agent ends its commands
+with a turn (codex keeps them as terminals, cancelled or not). So all descendants are noted before a prompt, and what is
+new after it is ended: everything where the process serves one worktree; where it serves several, what works in this one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Mark = tuple[int, str]
 
 
 class Leftovers:
-    """The orphans that a turn adds to those there were."""
+    """The processes that a turn adds to those there were."""
 
-    def __init__(self, guardian: int, worktree: Path, known: frozenset[Mark]) -> None:
+    def __init__(self, guardian: int, worktree: Path | None, known: frozenset[Mark]) -> None:
         self._guardian = guardian
         self._worktree = worktree
         self._known = known
@@ -33,33 +33,35 @@ class Leftovers:
         """Note what there is before the prompt."""
         guardian = process.pid
         assert guardian is not None, "a prompt needs a process"
-        known = await asyncio.to_thread(lambda: frozenset(marks(guardian)))
-        return cls(guardian, worktree, known)
+        known, place = await asyncio.to_thread(lambda: (frozenset(marks(guardian)), worktree.resolve()))
+        return cls(guardian, None if process.worktree else place, known)
 
     async def end(self) -> None:
         """TERM, then KILL what is new; returns when it has gone."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            held = await asyncio.to_thread(self._new)
-            if not held:
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+            handles = await asyncio.to_thread(self._new)
+            if not handles:
                 return
-            await _signalled(held, number)
+            await _signalled(handles, number)
 
     def _new(self) -> list[int]:
-        """Handles of the new orphans with all their descendants: a handle is never somebody else's who got the number."""
-        found, handles = [mark for mark in marks(self._guardian) if mark not in self._known and self._here(mark[0])], []
-        for pid, started in found:
-            for each in (pid, *descendants(pid)):
+        """Handles of what is new: a handle never is somebody else's who got the number since."""
+        handles = []
+        for pid, started in marks(self._guardian):
+            if (pid, started) not in self._known and self._here(pid):
                 with contextlib.suppress(OSError):  # gone meanwhile
-                    handle = os.pidfd_open(each)
-                    if each != pid or start_of(pid) == started:
+                    handle = os.pidfd_open(pid)
+                    if start_of(pid) == started:
                         handles.append(handle)
                     else:
                         os.close(handle)
         return handles
 
     def _here(self, pid: int) -> bool:
+        if self._worktree is None:
+            return True
         try:
-            return Path(os.readlink(f"/proc/{pid}/cwd")).is_relative_to(self._worktree.resolve())
+            return Path(os.readlink(f"/proc/{pid}/cwd")).is_relative_to(self._worktree)
         except OSError:
             return False
 
@@ -85,23 +87,20 @@ async def _signalled(handles: list[int], number: int) -> None:
 
 
 def marks(guardian: int) -> list[Mark]:
-    """The guardian's children, the program and adopted orphans, each with the moment it started."""
-    return [(pid, start_of(pid)) for pid in children(guardian)]
+    """All descendants, each with the moment it started; zombies are none any more."""
+    found, left = [], [guardian]
+    while left:
+        for pid in children(left.pop()):
+            left.append(pid)
+            if started := start_of(pid):
+                found.append((pid, started))
+    return found
 
 
 def start_of(pid: int) -> str:
-    """When a process started, in ticks since boot; empty when it is gone."""
+    """When a process started, in ticks since boot; empty when it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
         return ""
-
-
-def descendants(pid: int) -> list[int]:
-    """All below a process."""
-    found, left = [], [pid]
-    while left:
-        below = list(children(left.pop()))
-        found += below
-        left += below
-    return found
+    return fields[19] if len(fields) > 19 and fields[0] not in "ZX" else ""

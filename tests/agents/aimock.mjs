@@ -4,6 +4,7 @@
 //
 // Directives, one a line, carried out one tool step per model response:
 //   write PATH: text      edit PATH: old => new      read PATH      run: command      (\n, \t, \0 and \uXXXX are escapes in texts)
+//   ask: command          the same as run, asking to do it without the agent's own sandbox, where its tool has that (codex)
 //   + <tool step>         the same response as the step before
 //   say: text             the answer, or text in front of the next tool call      think: text   reasoning, likewise
 //   error STATUS [TIMES]  that HTTP error instead of the next response, TIMES times (default: for ever)
@@ -26,7 +27,7 @@ const TOOLS = {
   write: [/^(write|write_file|create_file)$/i, { path: /^(file_?path|path|filename)$/i, text: /^(content|contents|text|file_text)$/i }],
   edit: [/^(edit|replace|edit_file|str_replace)$/i, { path: /^(file_?path|path)$/i, old: /^(old|old_?string|old_str|before)$/i, new: /^(new|new_?string|new_str|after)$/i }],
   read: [/^(read|read_file|view)$/i, { path: /^(file_?path|absolute_path|path)$/i }],
-  run: [/^(run|bash|shell|run_shell_command|exec_command)$/i, { command: /^(command|cmd)$/i, description: /^description$/i }],
+  run: [/^(run|bash|shell|run_shell_command|exec_command)$/i, { command: /^(command|cmd)$/i, description: /^description$/i, freely: /^sandbox_permissions$/, why: /^justification$/ }],
 };
 
 const unescape = (text) =>
@@ -44,6 +45,7 @@ function parseLine(line) {
   if ((m = line.match(/^edit (.+?): ?(.*?) => (.*)$/))) return { kind: "edit", path: m[1], old: unescape(m[2]), new: unescape(m[3]), joined };
   if ((m = line.match(/^read (\S+)$/))) return { kind: "read", path: m[1], joined };
   if ((m = line.match(/^run: ?(.*)$/))) return { kind: "run", command: unescape(m[1]), description: "a scripted command", joined };
+  if ((m = line.match(/^ask: ?(.*)$/))) return { kind: "run", command: unescape(m[1]), description: "a scripted command", freely: "require_escalated", why: "May it?", joined };
   if ((m = line.match(/^(say|think): ?(.*)$/))) return { kind: m[1], text: unescape(m[2]) };
   if ((m = line.match(/^error (\d{3})(?: (\d+))?$/))) return { kind: "error", status: Number(m[1]), times: m[2] ? Number(m[2]) : Infinity };
   if ((m = line.match(/^(slow|hang|cut|garbage|badjson|unknowntool|loop|empty)$/))) return { kind: m[1] };

@@ -51,18 +51,23 @@ class Played:
 
 @dataclass
 class Chat:
-    """Turns of one chat in one worktree, one after the other; each gets the session that the one before left."""
+    """Turns of one chat in one worktree, one after the other; each gets the session that the one before left.
+
+    Attributes:
+        earlier: what was said so far, from the second turn on.
+    """
 
     backend: AcpBackend
     worktree: Path
     folder: Path
     session: AgentSession | None = None
     earlier: str = ""
+    begun: bool = False
     id: UUID = field(default_factory=uuid4)
 
     def turn(self, prompt: str, **values: Any) -> Turn:
         async def earlier() -> str:
-            return self.earlier
+            return self.earlier if self.begun else ""
 
         made: dict[str, Any] = {
             "task_id": 1,
@@ -107,6 +112,7 @@ class Chat:
             except TurnError as error:
                 played.error = error
         self.session = played.session = live.agent_session
+        self.begun = True
         played.log = turn.log.read_text("utf-8", "replace") if turn.log.is_file() else ""
         return played
 
