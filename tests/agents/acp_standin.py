@@ -49,9 +49,9 @@ def send(**message: Any) -> None:
 
 def ask(method: str, **params: Any) -> dict[str, Any]:
     number = next(numbers)
-    answers[number] = SimpleQueue()
+    waiting = answers[number] = SimpleQueue()
     send(id=number, method=method, params=params)
-    return answers[number].get()
+    return waiting.get()
 
 
 class Session:
@@ -193,7 +193,7 @@ ACTS: dict[str, Any] = {
 
 
 def prompt(session: Session, number: Any, text: str) -> None:
-    event = cancelled[session.name] = threading.Event()
+    event = cancelled[session.name]
     stop = "end_turn"
     for line in text.splitlines():
         word, _, rest = line.partition(" ")
@@ -255,6 +255,7 @@ def answer(number: Any, method: str, params: dict[str, Any], sessions: dict[str,
         send(id=number, result={})
     elif method == "session/prompt":
         text = "\n".join(part.get("text", "") for part in params["prompt"])
+        cancelled[params["sessionId"]] = threading.Event()
         threading.Thread(target=prompt, args=(sessions[params["sessionId"]], number, text), daemon=True).start()
     elif number is not None:
         send(id=number, error={"code": -32601, "message": f"no method {method}"})

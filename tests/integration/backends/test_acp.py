@@ -374,6 +374,7 @@ async def test_an_agent_that_wants_a_login_or_cannot_be_run_is_unavailable(tmp_p
 async def test_sessions_of_several_worktrees_share_a_process_and_do_not_cross(agent: Bench) -> None:
     chats = [agent.chat(f"tree-{number}") for number in range(4)]
     played = await asyncio.gather(*(chat.play(f"write mine.txt {chat.worktree.name}\nsay {chat.worktree.name}") for chat in chats))
+    assert [each.error for each in played] == [None] * 4
     assert [each.text for each in played] == [f"[written]{chat.worktree.name}" for chat in chats]
     assert [(chat.worktree / "mine.txt").read_text() for chat in chats] == [chat.worktree.name for chat in chats]
     assert len(agent.processes) == 1
