@@ -26,6 +26,7 @@ from coder.task import AgentSession
 
 CANCEL_SECONDS = 1.0
 AUTH_REQUIRED = -32000
+TITLE_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class AcpTurn:
         self._translation = Translation(str(turn.cwd))
         self._asking: dict[str, asyncio.Future[Answer | None]] = {}
         self._asked = 0
+        self._denied = ""
         self.entered: Entered | None = None
         self._left = False
         self._leftovers: Leftovers | None = None
@@ -100,9 +102,12 @@ class AcpTurn:
         for event in self._translation.asked(name, tool_call):
             self._feed.put(event)
         try:
-            return await waiting
+            answer = await waiting
         finally:
             self._asking.pop(name, None)
+        if answer is not None and not answer.allow:
+            self._denied = str(tool_call.get("title") or "that")[:TITLE_CHARACTERS]
+        return answer
 
     async def leave(self) -> None:
         """End what still runs of the turn; returns when it has ended."""
@@ -184,6 +189,9 @@ class AcpTurn:
             return
         if reason == "refusal":
             raise ProviderError(f"The model of agent {self._agent} refused to go on; ask for something else, or say more of why.")
+        if reason == "cancelled" and self._denied:
+            self._feed.put(Notice(f"Agent {self._agent} ended the turn, since it was not allowed to: {self._denied}."))
+            return
         if reason == "cancelled":
             raise ProviderError(f"Agent {self._agent} called the turn off by itself; retry the task.")
         if reason in ("max_tokens", "max_turn_requests"):

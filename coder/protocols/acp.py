@@ -35,6 +35,8 @@ from coder.protocols.acp_output import exit_code, live_output, shown
 
 LIVE_CHARACTERS = 1_048_576
 """Live output kept of one call; the agent's own account of the whole replaces it at the end."""
+COMMANDS_SHOWN = 500
+DESCRIBED = 300
 
 KINDS: dict[str, AskedFor] = {
     **{kind: "read" for kind in ("read", "search")},
@@ -181,13 +183,13 @@ class Translation:
 
 
 def commands(update: Mapping[str, Any]) -> tuple[Command, ...]:
-    """The commands of an `available_commands_update`."""
+    """The commands of an `available_commands_update`; qwen's comes to half a megabyte, so each is cut to what people read."""
     found = []
-    for each in _items(update.get("availableCommands")):
+    for each in _items(update.get("availableCommands"))[:COMMANDS_SHOWN]:
         hint = each.get("input")
         hint = hint.get("hint") if isinstance(hint, Mapping) else ""
         if name := str(each.get("name") or "").lstrip("/"):
-            found.append(Command(name, str(each.get("description") or ""), str(hint or "")))
+            found.append(Command(name, str(each.get("description") or "")[:DESCRIBED], str(hint or "")[:DESCRIBED]))
     return tuple(found)
 
 

@@ -20,6 +20,8 @@ def shown(content: list[Any], *, pending: bool, raw: Any, live: str) -> str:
         raw: its `rawOutput`.
         live: what it put out piece by piece.
     """
+    if isinstance(raw, Mapping) and exit_code(raw, None) is not None and isinstance(found := raw.get("output"), str):
+        return found  # of a command; qwen's text wraps it in what else it knows
     text = "\n".join(_blocks(content, texts=not pending))
     if text:
         match = _FENCE.match(text)
