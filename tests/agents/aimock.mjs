@@ -7,6 +7,7 @@
 //   ask: command          the same as run, asking to do it without the agent's own sandbox, where its tool has that (codex)
 //   + <tool step>         the same response as the step before
 //   say: text             the answer, or text in front of the next tool call      think: text   reasoning, likewise
+//   heard WORD            an answer that says whether the conversation before held that word
 //   error STATUS [TIMES]  that HTTP error instead of the next response, TIMES times (default: for ever)
 //   slow                  the answer comes word by word, 50 ms apart              hang          the first words, then nothing
 //   cut                   the connection breaks in mid-answer                     garbage       a 200 that is no JSON
@@ -48,6 +49,7 @@ function parseLine(line) {
   if ((m = line.match(/^ask: ?(.*)$/))) return { kind: "run", command: unescape(m[1]), description: "a scripted command", freely: "require_escalated", why: "May it?", joined };
   if ((m = line.match(/^(say|think): ?(.*)$/))) return { kind: m[1], text: unescape(m[2]) };
   if ((m = line.match(/^error (\d{3})(?: (\d+))?$/))) return { kind: "error", status: Number(m[1]), times: m[2] ? Number(m[2]) : Infinity };
+  if ((m = line.match(/^heard (\S+)$/))) return { kind: "heard", word: m[1] };
   if ((m = line.match(/^(slow|hang|cut|garbage|badjson|unknowntool|loop|empty)$/))) return { kind: m[1] };
   return null;
 }
@@ -124,6 +126,8 @@ function decide(req) {
     if (errors.get(key) <= failing.times)
       return { kind: "error", response: { error: { message: `scripted error ${failing.status}`, type: "scripted_error", code: "scripted" }, status: failing.status } };
   }
+  const before = req.messages.slice(0, user).map((message) => textOf(message.content)).join("\n");
+  for (const step of steps) if (step.kind === "heard") Object.assign(step, { kind: "say", text: `${before.includes(step.word) ? "I heard" : "I never heard"} ${step.word}.` });
   const joined = (kind) => steps.filter((step) => step.kind === kind).map((step) => step.text).join("\n");
   const calls = steps.filter(isTool).map((step) => toolCall(step, req));
   const kind = steps.find((step) => ["slow", "hang", "cut", "garbage"].includes(step.kind))?.kind ?? "plain";

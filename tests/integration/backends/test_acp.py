@@ -56,7 +56,7 @@ async def test_text_reasoning_plan_commands_and_usage_are_told(agent: Bench) -> 
 async def test_tool_calls_are_one_snapshot_each_whatever_order_they_come_in(agent: Bench) -> None:
     played = await agent.chat().play("tools\nsay ok")
     bare, orphan = played.transcript.tool_calls
-    assert bare == ToolCall("bare", "Bare", '{"command": "ls"}', "completed", "a b", 0)
+    assert bare == ToolCall("bare", "execute", '{"command": "ls"}', "completed", "a b", 0)
     assert (orphan.id, orphan.status, orphan.input) == ("orphan", "failed", '{"path": "x"}')
     assert orphan.output.splitlines()[2:] == ["@@ -2,1 +2,1 @@", "-b", "+B"]
 
