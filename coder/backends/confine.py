@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,6 +108,32 @@ class Confined:
             return fd
         os.close(fd)
         raise Refused(f"{path} is neither a file nor a directory (a device, socket or pipe); it cannot be opened.")
+
+    def store(self, path: str, content: bytes) -> None:
+        """Put a file in place whole or not at all, with the mode of the one that was there; makes missing directories.
+
+        Raises:
+            Refused: out of the worktree, into `.git`, or something there is no regular file.
+            OSError: as open(2) and rename(2).
+        """
+        with self.parent(path, create=True) as (directory, name):
+            try:
+                found = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+            except FileNotFoundError:
+                found = None
+            if found is not None and not stat.S_ISREG(found):
+                raise Refused(f"{path} is no regular file; it cannot be written.")
+            temporary = f".{secrets.token_hex(8)}.tmp"
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=directory)
+            try:
+                with open(fd, "wb") as file:
+                    file.write(content)
+                    if found is not None:
+                        os.fchmod(fd, stat.S_IMODE(found))
+                os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                os.unlink(temporary, dir_fd=directory)
+                raise
 
     def _descend(self, directories: tuple[str, ...], create: bool) -> tuple[int, int]:
         """Walk down as far as there are real directories; answers the last one, open, and how many were walked."""

@@ -1,4 +1,4 @@
-"""Starter the processes of one agent: its own home, its environment, its guardian. All agents' backends start theirs here.
+"""Starts the processes of one agent: its own home, its environment, its guardian. All agents' backends start theirs here.
 
 Invariant: two nodes never share a home: it lies below the node slot's directory, and is used again by whoever has the slot next.
 """

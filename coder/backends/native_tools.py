@@ -10,7 +10,6 @@ A method's docstring is what the model reads about the tool.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -153,7 +152,7 @@ class Tools:
         if is_binary(content):
             raise Refused(f"{path} is a binary file; it cannot be edited as text.")
         edited, times = TextFile.of(content).replaced(old, new, all)
-        self._store(path, edited)
+        self._files.store(path, edited)
         return Answer(f"Replaced {times} occurrence{'s' * (times != 1)} in {path}.")
 
     async def write(self, path: str, content: str) -> Answer:
@@ -168,7 +167,7 @@ class Tools:
         except FileNotFoundError:
             before = None
         rewrites = before is not None and not is_binary(before)
-        self._store(path, TextFile.of(before).rewritten(content) if before is not None and rewrites else content.encode())
+        self._files.store(path, TextFile.of(before).rewritten(content) if before is not None and rewrites else content.encode())
         return Answer(f"{'Wrote' if before is None else 'Replaced'} {path}.")
 
     async def run(self, command: str, seconds: float = 0) -> Answer:
@@ -225,27 +224,6 @@ class Tools:
                 return file.read(FILE_BYTES)
         finally:
             os.close(fd)
-
-    def _store(self, path: str, content: bytes) -> None:
-        """Put a file in place whole or not at all, with the mode of the one that was there."""
-        with self._files.parent(path, create=True) as (directory, name):
-            try:
-                found = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-            except FileNotFoundError:
-                found = None
-            if found is not None and not stat.S_ISREG(found):
-                raise Refused(f"{path} is no regular file; it cannot be written.")
-            temporary = f".{secrets.token_hex(8)}.tmp"
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=directory)
-            try:
-                with open(fd, "wb") as file:
-                    file.write(content)
-                    if found is not None:
-                        os.fchmod(fd, stat.S_IMODE(found))
-                os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            except BaseException:
-                os.unlink(temporary, dir_fd=directory)
-                raise
 
     async def _git(self, *arguments: str, fine: Sequence[int] = (0,)) -> bytes:
         output, errors = HeadTail(FILE_BYTES), HeadTail(4_000)

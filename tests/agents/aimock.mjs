@@ -4,8 +4,10 @@
 //
 // Directives, one a line, carried out one tool step per model response:
 //   write PATH: text      edit PATH: old => new      read PATH      run: command      (\n, \t, \0 and \uXXXX are escapes in texts)
+//   ask: command          the same as run, asking to do it without the agent's own sandbox, where its tool has that (codex)
 //   + <tool step>         the same response as the step before
 //   say: text             the answer, or text in front of the next tool call      think: text   reasoning, likewise
+//   heard WORD            an answer that says whether the conversation before held that word
 //   error STATUS [TIMES]  that HTTP error instead of the next response, TIMES times (default: for ever)
 //   slow                  the answer comes word by word, 50 ms apart              hang          the first words, then nothing
 //   cut                   the connection breaks in mid-answer                     garbage       a 200 that is no JSON
@@ -26,13 +28,15 @@ const TOOLS = {
   write: [/^(write|write_file|create_file)$/i, { path: /^(file_?path|path|filename)$/i, text: /^(content|contents|text|file_text)$/i }],
   edit: [/^(edit|replace|edit_file|str_replace)$/i, { path: /^(file_?path|path)$/i, old: /^(old|old_?string|old_str|before)$/i, new: /^(new|new_?string|new_str|after)$/i }],
   read: [/^(read|read_file|view)$/i, { path: /^(file_?path|absolute_path|path)$/i }],
-  run: [/^(run|bash|shell|run_shell_command|exec_command)$/i, { command: /^(command|cmd)$/i, description: /^description$/i }],
+  run: [/^(run|bash|shell|run_shell_command|exec_command)$/i, { command: /^(command|cmd)$/i, description: /^description$/i, freely: /^sandbox_permissions$/, why: /^justification$/ }],
 };
 
 const unescape = (text) =>
   text.replace(/\\(u[0-9a-fA-F]{4}|.)/g, (_, e) => ({ n: "\n", t: "\t", 0: "\0", "\\": "\\" })[e] ?? (e.length === 5 ? String.fromCharCode(parseInt(e.slice(1), 16)) : e));
 
 const textOf = (content) => (typeof content === "string" ? content : Array.isArray(content) ? content.map((part) => part.text ?? "").join("\n") : "");
+// Without what an agent puts there itself: qwen lists its skills in the user's message, a word a line, and one is called "loop".
+const saidBy = (message) => textOf(message.content).replace(/<system-reminder>[^]*?<\/system-reminder>/g, "");
 
 function parseLine(line) {
   const joined = line.startsWith("+");
@@ -42,8 +46,10 @@ function parseLine(line) {
   if ((m = line.match(/^edit (.+?): ?(.*?) => (.*)$/))) return { kind: "edit", path: m[1], old: unescape(m[2]), new: unescape(m[3]), joined };
   if ((m = line.match(/^read (\S+)$/))) return { kind: "read", path: m[1], joined };
   if ((m = line.match(/^run: ?(.*)$/))) return { kind: "run", command: unescape(m[1]), description: "a scripted command", joined };
+  if ((m = line.match(/^ask: ?(.*)$/))) return { kind: "run", command: unescape(m[1]), description: "a scripted command", freely: "require_escalated", why: "May it?", joined };
   if ((m = line.match(/^(say|think): ?(.*)$/))) return { kind: m[1], text: unescape(m[2]) };
   if ((m = line.match(/^error (\d{3})(?: (\d+))?$/))) return { kind: "error", status: Number(m[1]), times: m[2] ? Number(m[2]) : Infinity };
+  if ((m = line.match(/^heard (\S+)$/))) return { kind: "heard", word: m[1] };
   if ((m = line.match(/^(slow|hang|cut|garbage|badjson|unknowntool|loop|empty)$/))) return { kind: m[1] };
   return null;
 }
@@ -106,9 +112,9 @@ function plan(req) {
 }
 
 function decide(req) {
-  const user = req.messages.findLastIndex((message) => message.role === "user" && responses(textOf(message.content)).flat().length > 0);
+  const user = req.messages.findLastIndex((message) => message.role === "user" && responses(saidBy(message)).flat().length > 0);
   if (user < 0 || !(req.tools ?? []).length) return { kind: "plain", response: { content: PLAIN, usage: USAGE } };
-  const prompt = textOf(req.messages[user].content);
+  const prompt = saidBy(req.messages[user]);
   const done = req.messages.slice(user + 1).filter((message) => message.role === "assistant" && message.tool_calls?.length).length;
   const groups = responses(prompt);
   const endless = groups.findIndex((steps) => steps.some((step) => step.kind === "loop"));
@@ -121,6 +127,8 @@ function decide(req) {
     if (errors.get(key) <= failing.times)
       return { kind: "error", response: { error: { message: `scripted error ${failing.status}`, type: "scripted_error", code: "scripted" }, status: failing.status } };
   }
+  const before = req.messages.slice(0, user).map((message) => textOf(message.content)).join("\n");
+  for (const step of steps) if (step.kind === "heard") Object.assign(step, { kind: "say", text: `${before.includes(step.word) ? "I heard" : "I never heard"} ${step.word}.` });
   const joined = (kind) => steps.filter((step) => step.kind === kind).map((step) => step.text).join("\n");
   const calls = steps.filter(isTool).map((step) => toolCall(step, req));
   const kind = steps.find((step) => ["slow", "hang", "cut", "garbage"].includes(step.kind))?.kind ?? "plain";
