@@ -81,15 +81,15 @@ class OpencodeBackend:
 
     async def _models(self) -> tuple[tuple[str, ...], str]:
         """The endpoint's models as opencode names them, the default one first, and why there are none."""
-        default = (self._settings.default_model or "").strip()
-        names, detail = ((default,) if default else ()), ""
+        default, prefix = (self._settings.default_model or "").strip(), self._settings.model_provider
+        models = [default if "/" in default else f"{prefix}/{default}"] if default else []
+        detail = ""
         if uses_endpoint(self._launcher):
             try:
-                names = (*names, *await Models(self._settings).names())
+                models += [f"{prefix}/{name}" for name in await Models(self._settings).names()]
             except ProviderError as error:
                 detail = error.message
-        prefix = self._settings.model_provider
-        return tuple(dict.fromkeys(name if "/" in name else f"{prefix}/{name}" for name in names)), detail
+        return tuple(dict.fromkeys(models)), detail
 
     @asynccontextmanager
     async def run_turn(self, turn: Turn) -> AsyncIterator[LiveTurn]:
