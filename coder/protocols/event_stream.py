@@ -47,7 +47,7 @@ class EventStream:
         if self._size <= self._longest:
             if piece:
                 self._pieces.append(piece)
-        elif len(self._pieces) != 1 or len(self._pieces[0]) > HEAD_BYTES:
+        elif len(self._pieces) != 1 or len(self._pieces[0]) != HEAD_BYTES:
             self._pieces = [b"".join((*self._pieces, piece[:HEAD_BYTES]))[:HEAD_BYTES]]
 
     def _take(self) -> bytes | TooLong | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
-
-import pytest
 
 from coder.agents import AgentSpec, Endpoint
 from coder.backends import guard
@@ -27,20 +23,9 @@ from coder.permission import Answer
 from coder.ports import LiveTurn, Turn
 from coder.task import AgentSession
 from coder.transcript import Transcript
-from tests.model_server import installed
 
 Kind = TypeVar("Kind")
 GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
-
-
-def real_opencode() -> str:
-    """The program that the lock file installs; CODER_TEST_AGENTS names another folder of programs."""
-    given = os.environ.get("CODER_TEST_AGENTS")
-    folder = Path(given) if given else installed() / ".bin"
-    found = shutil.which("opencode", path=str(folder))
-    if found is None:
-        pytest.skip(f"opencode is not installed in {folder}")
-    return found
 
 
 @dataclass
@@ -145,6 +130,14 @@ class House:
         return server
 
 
+def make_project(project: Path) -> None:
+    """A repository with one commit."""
+    project.mkdir()
+    (project / "README").write_text("a project\n")
+    for line in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-q", "-m", "start")):
+        subprocess.run((*GIT, *line), cwd=project, check=True, stdin=subprocess.DEVNULL)
+
+
 @asynccontextmanager
 async def house(
     folder: Path,
@@ -162,11 +155,7 @@ async def house(
         endpoint: base URL of the model's endpoint.
         values: further settings.
     """
-    project = folder / "project"
-    project.mkdir()
-    (project / "README").write_text("a project\n")
-    for line in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-q", "-m", "start")):
-        subprocess.run((*GIT, *line), cwd=project, check=True, stdin=subprocess.DEVNULL)
+    await asyncio.to_thread(make_project, folder / "project")
     given: dict[str, Any] = {"default_model": "m1", "model_provider": "scripted", "model_base_url": endpoint, **values}
     settings = Settings(_env_file=None, **given)
     guardians = Guardians()
