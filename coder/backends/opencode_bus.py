@@ -7,6 +7,7 @@ or more came than an inbox holds. Events are not replayed by the server, so whoe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,7 +97,8 @@ class Bus:
         self._client = client
         self._routes: dict[str, Inbox] = {}
         self.connected = asyncio.Event()
-        self.broken = 0
+        self._broken = asyncio.Event()
+        self._again = False
 
     def attach(self, session: str, inbox: Inbox) -> None:
         """Send what is about a session, and about those it starts, to an inbox."""
@@ -108,6 +110,12 @@ class Bus:
     def tell_all(self, item: Item) -> None:
         for inbox in set(self._routes.values()):
             inbox.put(item)
+
+    async def over(self, seconds: float) -> None:
+        """Wait until the present stream has been read to its end, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._broken.wait()
 
     async def read(self) -> None:
         """Read until cancelled, with a new stream whenever one breaks."""
@@ -126,14 +134,16 @@ class Bus:
             except (httpx.HTTPError, httpx.StreamError):
                 pass  # it broke or fell silent: the same as an end
             self.connected.clear()
-            self.broken += 1
+            self._broken.set()
+            self._again = True
             await asyncio.sleep(AGAIN_SECONDS[min(attempt, len(AGAIN_SECONDS) - 1)])
             attempt += 1
 
     def _begin(self) -> None:
         """The server has said that it is connected: what follows is heard."""
         self.connected.set()
-        if self.broken:
+        self._broken.clear()
+        if self._again:
             self.tell_all(Lost())
 
     def _hand_out(self, event: bytes | TooLong) -> None:

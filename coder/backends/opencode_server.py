@@ -6,6 +6,7 @@ Invariant: whoever is attached to the bus hears of the server's end; after `stop
 from __future__ import annotations
 
 import asyncio
+import codecs
 import re
 import secrets
 from collections import deque
@@ -29,6 +30,7 @@ ANSWER_SECONDS = 60.0
 ANSWER_BYTES = 16 * 1_048_576
 LISTENING = re.compile(rb"listening on (https?://\S+)")
 PIPE_BYTES = 65_536
+LAST_WORDS_SECONDS = 1.0
 
 
 class Refused(Exception):
@@ -47,7 +49,6 @@ class Server:
     """A server that runs.
 
     Attributes:
-        bus: its events.
         models: the endpoint's models it was started with, without prefix.
         turns: how many turns use it at this moment.
     """
@@ -63,7 +64,13 @@ class Server:
         self._given_up = ""
         self._client: httpx.AsyncClient | None = None
         self._tasks: list[asyncio.Task[Any]] = []
-        self.bus: Bus
+        self._bus: Bus | None = None
+
+    @property
+    def bus(self) -> Bus:
+        """Its events."""
+        assert self._bus is not None, "a server that has started has one"
+        return self._bus
 
     @property
     def alive(self) -> bool:
@@ -94,7 +101,7 @@ class Server:
                 agent=launcher.name, detail=f"its server did not answer within {START_SECONDS:.0f} s{server.last_words}"
             ) from error
         finally:
-            if not server._tasks or not server.bus.connected.is_set():
+            if server._bus is None or not server._bus.connected.is_set():
                 process.end()
                 await server._close()
         return server
@@ -108,7 +115,7 @@ class Server:
             piece = await self.process.stdout.read(PIPE_BYTES)
             if not piece:
                 code = await self.process.wait()
-                await stderr
+                await asyncio.wait({stderr}, timeout=LAST_WORDS_SECONDS)
                 raise AgentUnavailable(agent=self._name, detail=f"its server {_ended(code)} at its start{self.last_words}")
             said = (said + piece)[-PIPE_BYTES:]
         self._tasks.append(asyncio.create_task(self._drain(self.process.stdout), name="opencode stdout"))
@@ -117,12 +124,12 @@ class Server:
         self._client = httpx.AsyncClient(
             base_url=found[1].decode(), auth=("opencode", password), timeout=ANSWER_SECONDS, trust_env=False, limits=limits
         )
-        self._tasks.append(asyncio.create_task(self._watch(), name="opencode end"))
+        self._tasks.append(asyncio.create_task(self._watch(stderr), name="opencode end"))
         while not await self._healthy():  # noqa: ASYNC110 - it is another process that becomes ready
             await asyncio.sleep(HEALTH_AGAIN)
-        self.bus = Bus(self._client)
-        self._tasks.append(asyncio.create_task(self.bus.read(), name="opencode events"))
-        await self.bus.connected.wait()
+        self._bus = Bus(self._client)
+        self._tasks.append(asyncio.create_task(self._bus.read(), name="opencode events"))
+        await self._bus.connected.wait()
 
     async def _healthy(self) -> bool:
         assert self._client is not None
@@ -191,21 +198,25 @@ class Server:
         self._stopping, self._given_up = True, why
         await self.process.stop(0.0)
 
-    async def _watch(self) -> None:
+    async def _watch(self, stderr: asyncio.Task[None]) -> None:
+        """Tell the turns of the end, when what it said before has been read."""
         await self.process.wait()
-        if hasattr(self, "bus"):
-            self.bus.tell_all(Gone())
+        await asyncio.wait({stderr}, timeout=LAST_WORDS_SECONDS)
+        if self._bus is not None:
+            await self._bus.over(LAST_WORDS_SECONDS)
+            self._bus.tell_all(Gone())
 
     async def _drain(self, stream: asyncio.StreamReader | None) -> None:
         """Read what it prints, so that it never waits for us; the turns that run now get it, as nobody knows whose it is."""
         assert stream is not None
-        rest = b""
+        decode, rest = codecs.getincrementaldecoder("utf-8")("replace").decode, ""
         while piece := await stream.read(PIPE_BYTES):
+            said = decode(piece)
             for listener in tuple(self.printed):
-                listener(piece)
-            *lines, rest = (rest + piece)[-PIPE_BYTES:].split(b"\n")
-            self._last.extend(text for line in lines if (text := line.decode("utf-8", "replace").strip()[:300]))
-        if text := rest.decode("utf-8", "replace").strip()[:300]:
+                listener(said.encode())
+            *lines, rest = (rest + said)[-PIPE_BYTES:].split("\n")
+            self._last.extend(text for line in lines if (text := line.strip()[:300]))
+        if text := rest.strip()[:300]:
             self._last.append(text)
 
     async def _close(self) -> None:

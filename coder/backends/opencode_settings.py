@@ -88,7 +88,7 @@ def variables(launcher: Launcher, settings: Settings, models: Iterable[str], pas
     if not (launcher.home / LOGIN).is_file():
         found["OPENCODE_DISABLE_DEFAULT_PLUGINS"] = "1"  # they are for logins, and are installed from the network
     content = json.dumps(configuration(launcher, settings, models))
-    return {**found, "OPENCODE_SERVER_PASSWORD": password, "OPENCODE_CONFIG_CONTENT": content, "OPENCODE_CLIENT": "coder"}
+    return {**found, "OPENCODE_SERVER_PASSWORD": password, "OPENCODE_CONFIG_CONTENT": content}
 
 
 def configuration(launcher: Launcher, settings: Settings, models: Iterable[str]) -> dict[str, Any]:
