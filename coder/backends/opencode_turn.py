@@ -93,10 +93,7 @@ class OpencodeTurn:
             if self._over:
                 raise StopAsyncIteration
             await (self._begin() if self._reading is None else self._step(self._reading))
-        event = self._ready.popleft()
-        if isinstance(event, PermissionRequest | Question):
-            self._kinds[event.id] = event
-        return event
+        return self._ready.popleft()
 
     async def answer(self, request_id: str, answer: Answer) -> None:
         """Tell opencode; a question of several parts is answered when all of them are."""
@@ -246,7 +243,7 @@ class OpencodeTurn:
         elif isinstance(item, Oversized):
             self._ready.append(Notice("opencode sent a message of more than 16 MB, which was left out; its session still has it."))
         elif not isinstance(item, Nudge):
-            self._ready.extend(reading.hear(item, time.time()))
+            self._tell(reading.hear(item, time.time()))
         if reading.settled:
             if reading.failed is not None:
                 self._stopped = True
@@ -262,6 +259,11 @@ class OpencodeTurn:
     def _last_retry(self) -> RetryScheduled | None:
         return next((event for event in reversed(self._ready) if isinstance(event, RetryScheduled)), None)
 
+    def _tell(self, events: list[AgentEvent]) -> None:
+        """Hand events out; from here on what they ask can be answered, and all parts of a question are known."""
+        self._kinds |= {event.id: event for event in events if isinstance(event, PermissionRequest | Question)}
+        self._ready.extend(events)
+
     async def _look(self, reading: TurnReading) -> None:
         """Ask the server itself: status, messages, what it asks. Raises a TurnError when it did nothing and never will."""
         server, directory = self._server, self._wishes.directory
@@ -273,9 +275,9 @@ class OpencodeTurn:
                 reading.children.add(str(child.get("id")))
             for session in (*sorted(reading.children), reading.session):
                 found = await server.ask("GET", f"/session/{session}/message", limit=RECENT_MESSAGES)
-                self._ready.extend(reading.read(listed(found), idle))
-            self._ready.extend(reading.permissions(listed(await server.ask("GET", "/permission", directory=directory))))
-            self._ready.extend(reading.questions(listed(await server.ask("GET", "/question", directory=directory))))
+                self._tell(reading.read(listed(found), idle))
+            self._tell(reading.permissions(listed(await server.ask("GET", "/permission", directory=directory))))
+            self._tell(reading.questions(listed(await server.ask("GET", "/question", directory=directory))))
         except TooMuch:
             idle = True
             self._ready.append(

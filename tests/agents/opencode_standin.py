@@ -8,6 +8,7 @@ Run as `opencode_standin.py serve --port 0 --hostname 127.0.0.1`. What a prompt 
     garbage             events that are no JSON, and no event                 retry SECONDS the provider fails; it is asked again then
     stderr BYTES        that much noise beside the answer                     invalid       bytes that are no UTF-8 beside it
     never               nothing more comes, the status stays busy             deaf          likewise, and an abort is not answered
+    clock TIMES         a text of so many deltas, each the moment it is sent, 5 ms apart
     nothing             the turn ends without a word                          idle          the status says idle, and nothing ends
     stale               it ends, but the event that says idle is lost         crash CODE    the server exits
 Whatever was said is in `GET …/message`. The environment variable STANDIN_START=exit|never|slow is about its start.
@@ -155,6 +156,12 @@ class Turn(threading.Thread):
         self.entry["parts"].remove(part)
         for _ in range(int(size) // 65_536):
             self.tell("message.part.delta", messageID=self.info["id"], partID=part["id"], field="text", delta="x" * 65_536)
+
+    def do_clock(self, times: str) -> None:
+        part = self.part({"id": new("prt"), "type": "text", "text": "", "time": {"start": 1}})
+        for _ in range(int(times)):
+            time.sleep(0.005)
+            self.tell("message.part.delta", messageID=self.info["id"], partID=part["id"], field="text", delta=f"{time.monotonic()!r} ")
 
     def do_line(self, size: str) -> None:
         place = {"id": new("prt"), "messageID": self.info["id"], "sessionID": self.session}
