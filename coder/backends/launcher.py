@@ -5,6 +5,7 @@ Invariant: two nodes never share a home: it lies below the node slot's directory
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE
@@ -42,6 +43,12 @@ class Launcher:
         self.confined = sandbox is not None and sandbox.works
         self._guardians = guardians
         self._sandbox = sandbox
+
+    def apart(self, suffix: str) -> Launcher:
+        """The same agent in a home of its own, `<name>-<suffix>`: two of its processes that keep state do not share one."""
+        other = copy.copy(self)
+        other.home, other.home_name = self.home.with_name(f"{self.home.name}-{suffix}"), f"{self.home_name}-{suffix}"
+        return other
 
     def program(self) -> str | None:
         """Where the agent's program is, None when it is not installed."""

@@ -5,6 +5,7 @@
 // Directives, one a line, carried out one tool step per model response:
 //   write PATH: text      edit PATH: old => new      read PATH      run: command      (\n, \t, \0 and \uXXXX are escapes in texts)
 //   ask: command          the same as run, asking to do it without the agent's own sandbox, where its tool has that (codex)
+//   call TOOL: JSON       the tool of that name, whatever it is, with those arguments
 //   + <tool step>         the same response as the step before
 //   say: text             the answer, or text in front of the next tool call      think: text   reasoning, likewise
 //   heard WORD            an answer that says whether the conversation before held that word
@@ -47,6 +48,7 @@ function parseLine(line) {
   if ((m = line.match(/^read (\S+)$/))) return { kind: "read", path: m[1], joined };
   if ((m = line.match(/^run: ?(.*)$/))) return { kind: "run", command: unescape(m[1]), description: "a scripted command", joined };
   if ((m = line.match(/^ask: ?(.*)$/))) return { kind: "run", command: unescape(m[1]), description: "a scripted command", freely: "require_escalated", why: "May it?", joined };
+  if ((m = line.match(/^call (\S+?): ?(.*)$/))) return { kind: "call", tool: m[1], arguments: m[2], joined };
   if ((m = line.match(/^(say|think): ?(.*)$/))) return { kind: m[1], text: unescape(m[2]) };
   if ((m = line.match(/^error (\d{3})(?: (\d+))?$/))) return { kind: "error", status: Number(m[1]), times: m[2] ? Number(m[2]) : Infinity };
   if ((m = line.match(/^heard (\S+)$/))) return { kind: "heard", word: m[1] };
@@ -54,7 +56,7 @@ function parseLine(line) {
   return null;
 }
 
-const isTool = (step) => step.kind in TOOLS || ["badjson", "unknowntool", "loop"].includes(step.kind);
+const isTool = (step) => step.kind in TOOLS || ["call", "badjson", "unknowntool", "loop"].includes(step.kind);
 
 // Groups of steps, one group per model response.
 function responses(prompt) {
@@ -77,6 +79,7 @@ function responses(prompt) {
 
 function toolCall(step, req) {
   const tools = (req.tools ?? []).map((tool) => tool.function ?? tool);
+  if (step.kind === "call") return { name: step.tool, arguments: step.arguments };
   if (step.kind === "unknowntool") return { name: "no_such_tool", arguments: "{}" };
   if (step.kind === "loop") step = { kind: "run", command: "true", description: "again" };
   if (step.kind === "badjson") return { ...toolCall({ kind: "read", path: "README" }, req), arguments: '{"path": "README' };

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from tests.bench import bed, cycles, places, turns
+from tests.bench import agents, bed, cycles, places, turns
 from tests.bench.figure import Figure, load, table
 
 FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
@@ -20,6 +20,7 @@ FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
     "depth": cycles.depth,
     "snapshots": places.snapshots,
     "service": places.service,
+    "opencode": agents.opencode,
 }
 
 
