@@ -185,9 +185,9 @@ create table tasks (
     check (state not in ('failed', 'cancelled', 'interrupted') or reason is not null),
     check (state <> 'running' or (epoch is not null and node_id is not null and claimed_at is not null))
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.05);
-create index tasks_head on tasks (session_id, position) where state = 'pending';
-create index tasks_priority on tasks (session_id, priority desc) where state = 'pending' and priority <> 0;
-create index tasks_due on tasks (session_id, run_at) where state = 'pending' and run_at is not null;
+create index tasks_head on tasks (session_id, position) where ended_at is null;
+create index tasks_priority on tasks (session_id, priority desc) where ended_at is null and priority <> 0;
+create index tasks_due on tasks (session_id, run_at) where ended_at is null and run_at is not null;
 create unique index tasks_one_running on tasks (session_id) where state = 'running';
 create unique index tasks_idempotency on tasks (project_id, idempotency_key) where idempotency_key is not null;
 create index tasks_by_session on tasks (session_id, id);
@@ -384,7 +384,8 @@ create view changes as
 -- has just ended a turn does not ring, since the slot it freed is the one that session needs.
 create function coder.place(p_sessions uuid[], p_ring boolean default true) returns void
 language plpgsql set coder.actor = 'node'
-set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set plan_cache_mode = force_generic_plan as $$
 declare
     woken int;
 begin
@@ -411,22 +412,22 @@ begin
         ) h on true
         left join lateral (
             select t.id from tasks t
-            where t.session_id = s.id and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
+            where t.session_id = s.id and t.ended_at is null and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
             order by t.position limit 1
         ) v on true
         left join lateral (
             -- Tasks of priority 0 are not in the index; one of them is there unless only lower ones are.
             select case when n.priority > 0 or not exists (
-                       select from tasks t where t.session_id = s.id and t.state = 'pending' and t.priority = 0
+                       select from tasks t where t.session_id = s.id and t.ended_at is null and t.state = 'pending' and t.priority = 0
                          and (t.run_at is null or t.run_at <= clock_timestamp())) then n.priority else 0 end as priority
             from (select t.priority from tasks t
-                  where t.session_id = s.id and t.state = 'pending' and t.priority <> 0
+                  where t.session_id = s.id and t.ended_at is null and t.state = 'pending' and t.priority <> 0
                     and (t.run_at is null or t.run_at <= clock_timestamp()) and v.id is not null
                   order by t.priority desc limit 1) n
         ) p on true
         left join lateral (
             select t.run_at from tasks t
-            where t.session_id = s.id and t.state = 'pending' and t.run_at is not null and v.id is null
+            where t.session_id = s.id and t.ended_at is null and t.state = 'pending' and t.run_at is not null and v.id is null
             order by t.run_at limit 1
         ) d on true
         where q.session_id = s.id
@@ -906,7 +907,8 @@ returns table (
     input text, agent text, model text, mode_id text, thinking_option_id text, timeout interval, cwd text, remarks jsonb, model_history text,
     worktree jsonb
 ) language plpgsql set coder.actor = 'node'
-set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     v_sessions uuid[];
@@ -923,23 +925,23 @@ begin
     with peek as materialized (
         select ours from (
             (select false as ours, priority, ready_at from session_queue where state = 'ready' and host_id is null
-             order by priority desc, ready_at limit p_count)
+             order by host_id, priority desc, ready_at limit p_count)
             union all
             (select true, priority, ready_at from session_queue where state = 'ready' and host_id = p_host
-             order by priority desc, ready_at limit p_count)
+             order by host_id, priority desc, ready_at limit p_count)
         ) both_kinds order by priority desc, ready_at limit p_count
     ), free as materialized (
         select session_id from session_queue where state = 'ready' and host_id is null
-        order by priority desc, ready_at limit (select count(*) from peek where not ours) for update skip locked
+        order by host_id, priority desc, ready_at limit (select count(*) from peek where not ours) for update skip locked
     ), own as materialized (
         select session_id from session_queue where state = 'ready' and host_id = p_host
-        order by priority desc, ready_at limit (select count(*) from peek where ours) for update skip locked
+        order by host_id, priority desc, ready_at limit (select count(*) from peek where ours) for update skip locked
     ), heads as (
         select r.session_id, t.id
         from (select session_id from free union all select session_id from own) r
         left join lateral (
             select t.id from tasks t
-            where t.session_id = r.session_id and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
+            where t.session_id = r.session_id and t.ended_at is null and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
             order by t.position limit 1
         ) t on true
     )
@@ -1007,7 +1009,8 @@ end $$;
 -- Answers the tasks that are still the caller's.
 create function coder.mark_seen(p_tasks bigint[], p_epochs bigint[]) returns setof bigint
 language sql set coder.actor = 'node' set lock_timeout = '200ms'
-set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set plan_cache_mode = force_generic_plan as $$
     update tasks t set first_event_at = coalesce(t.first_event_at, clock_timestamp())
     from unnest(p_tasks, p_epochs) as e(id, epoch)
     where t.id = e.id and t.epoch = e.epoch and t.state = 'running'
@@ -1080,7 +1083,8 @@ end $$;
 -- those it could not lock (a producer or a claimer holds them): the caller passes them in again.
 create function coder.advance(p_sessions uuid[], p_epochs bigint[]) returns table (session_id uuid, epoch bigint)
 language plpgsql set coder.actor = 'node'
-set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     v_locked uuid[];
@@ -1111,7 +1115,8 @@ end $$;
 create function coder.finish(p_endings jsonb, p_diffs bytea[], p_left_sessions uuid[], p_left_epochs bigint[])
 returns table (verdict text, task_id bigint, change_id uuid, session_id uuid, epoch bigint)
 language plpgsql set coder.actor = 'node' set lock_timeout = '200ms'
-set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     v_ended bigint[];
@@ -1160,13 +1165,13 @@ begin
             attempts = t.attempts - case when e.state = 'pending' and e.reason = 'shutdown' then 1 else 0 end,  -- a drain gives it back
             epoch = case when e.state <> 'pending' then t.epoch end,
             node_id = case when e.state <> 'pending' then t.node_id end
-        from e where t.id = e.task_id and t.epoch = e.epoch and t.state = 'running'
-        returning t.id, t.session_id, e.epoch, e.message_state, e.text, e.reasoning, e.tool_calls
+        from e where t.id = e.task_id and t.epoch = e.epoch and t.ended_at is null
+        returning t.id, t.session_id, e.epoch, e.message_state, e.text, e.reasoning, e.tool_calls, 'assistant'::text as role
     ), said as (
         update messages m
         set state = e.message_state, text = e.text, reasoning = e.reasoning, tool_calls = e.tool_calls, ended_at = clock_timestamp()
         from ended e
-        where m.task_id = e.id and m.role = 'assistant'
+        where m.task_id = e.id and m.role = e.role
     )
     select array_agg(ended.id), v_sessions || coalesce(array_agg(ended.session_id), '{}'), v_epochs || coalesce(array_agg(ended.epoch), '{}')
     into v_ended, v_sessions, v_epochs from ended;
@@ -1302,7 +1307,7 @@ begin
     ), forgotten as materialized (
         select q.session_id from session_queue q
         where p_deep and q.state in ('idle', 'scheduled') and (exists (
-            select from tasks t where t.session_id = q.session_id and t.state = 'pending'
+            select from tasks t where t.session_id = q.session_id and t.ended_at is null and t.state = 'pending'
             and (q.state = 'idle' or t.run_at is null or t.run_at < q.ready_at))
             or (q.state = 'idle' and exists (select from sessions s where s.id = q.session_id and s.status = 'active')))
         limit 1000 for update of q skip locked
