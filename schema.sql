@@ -187,7 +187,7 @@ create table tasks (
     agent_used          text,
     foreign key (session_id, project_id) references sessions (id, project_id) deferrable initially deferred,
     foreign key (chat_id, session_id) references chats (id, session_id),
-    check (input ~ '\S' and octet_length(input) <= 1048576),
+    check (octet_length(input) between 1 and 1048576),  -- that it says something is seen where it is written: task_before_…
     check (attempts between 0 and max_attempts),
     check ((state in ('pending', 'running')) = (ended_at is null)),
     check (state not in ('failed', 'cancelled', 'interrupted') or reason is not null),
@@ -202,25 +202,36 @@ create index tasks_by_session on tasks (session_id, id);
 create index tasks_by_retry on tasks (retry_of) where retry_of is not null;
 alter table session_queue set (autovacuum_vacuum_scale_factor = 0.01);
 
--- Written by coder.claim, for a task whose row it has just locked, and by nobody else: two rows for each turn of
--- each task. A foreign key would only check that again, at a sixth of the cost of a whole turn in the database.
-create table messages (
-    id         uuid not null default gen_random_uuid(),
-    ordinal    bigint generated always as identity,
+-- The words of a task's turn, one row, which is both of its messages: what the user said is the task's input. Begun by
+-- coder.claim, for a task whose row it has just locked, and by nobody else: a foreign key would only check that again.
+-- A task that waits, also one that waits again, has none.
+create table turns (
+    task_id    bigint primary key,
     session_id uuid not null,
+    ordinal    bigint generated always as identity (increment 2),
     chat_id    uuid not null,
-    task_id    bigint not null,
-    role       text not null check (role in ('user', 'assistant')),
     state      text not null check (state in ('streaming', 'complete', 'failed', 'cancelled', 'interrupted')),
     text       text not null default '',
     reasoning  text not null default '',
     tool_calls jsonb not null default '[]',
-    created_at timestamptz not null default clock_timestamp(),
+    started_at timestamptz not null default clock_timestamp(),
     ended_at   timestamptz,
-    primary key (task_id, role),
     check ((state = 'streaming') = (ended_at is null))
-) with (fillfactor = 80);
-create index messages_by_session on messages (session_id, ordinal);
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);  -- each row is written twice: its words come at the end
+create index turns_by_session on turns (session_id, ordinal);
+
+-- The same whenever it is asked for: a second attempt of a turn goes on with the same messages.
+create function coder.message_id(p_task bigint, p_session uuid, p_role text) returns uuid language sql immutable as $$
+    select md5(p_role || p_task::text || p_session::text)::uuid;
+$$;
+
+create view messages as
+    select coder.message_id(u.task_id, u.session_id, 'user') as id, u.ordinal, u.session_id, u.chat_id, u.task_id, 'user' as role, 'complete' as state,
+           t.input as text, '' as reasoning, '[]'::jsonb as tool_calls, u.started_at as created_at, u.started_at as ended_at
+    from turns u join tasks t on t.id = u.task_id
+    union all
+    select coder.message_id(task_id, session_id, 'assistant'), ordinal + 1, session_id, chat_id, task_id, 'assistant', state, text, reasoning, tool_calls, started_at, ended_at
+    from turns;
 
 -- What a turn produced so far, in batches, so that it survives its node.
 create table frames (
@@ -458,7 +469,8 @@ create view changes as
 -- has just ended a turn does not ring, since the slot it freed is the one that session needs.
 create function coder.place(p_sessions uuid[], p_ring boolean default true) returns void
 language plpgsql set coder.actor = 'node'
-set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
 declare
     woken int;
 begin
@@ -475,7 +487,7 @@ begin
             owner = null, epoch = null, running_task = null
         from unnest(p_sessions) as s(id)
         join sessions on sessions.id = s.id
-        join session_queue was on was.session_id = s.id
+        join (select was.ctid as place, was.* from session_queue was) was on was.session_id = s.id
         left join lateral (
             select t.id as task_id from tasks t
             where t.id = coalesce(was.held_by, was.running_task)
@@ -503,12 +515,12 @@ begin
             where t.session_id = s.id and t.state = 'pending' and t.run_at is not null and v.id is null
             order by t.run_at limit 1
         ) d on true
-        where q.session_id = s.id
-        returning q.session_id, q.state, v.id is not null or d.run_at is not null as waiting
+        where q.ctid = was.place
+        returning q.session_id, q.state, v.id is not null or d.run_at is not null as waiting, sessions.status
     ), free as materialized (
         -- Nobody's ending waits for a person who holds a session's row; the deep sweep shows such a session right.
         select sessions.id, placed.waiting from placed join sessions on sessions.id = placed.session_id
-        where sessions.status <> 'closed' and (sessions.status = 'idle' or not placed.waiting)  -- one that stays active is left as it is
+        where (placed.status = 'idle' or not placed.waiting) and sessions.status <> 'closed'  -- one that stays active is left as it is
         for no key update of sessions skip locked
     ), shown as (
         update sessions
@@ -654,6 +666,9 @@ begin
     then
         perform coder.refuse('CD422', format('These columns of task %s are written by coder alone; insert a new task instead.', old.id));
     end if;
+    if new.input is distinct from old.input and new.input !~ '\S' then
+        perform coder.refuse('CD422', 'A task needs an input that says what to do; this one is empty.');
+    end if;
     if old.state <> 'pending' and (new.input, new.agent, new.model, new.priority, new.run_at, new.position)
        is distinct from (old.input, old.agent, old.model, old.priority, old.run_at, old.position) then
         perform coder.refuse('CD409', format('Task %s is %s, so it can no longer be edited; insert a new task.', old.id, old.state));
@@ -704,7 +719,7 @@ begin
     if found then
         perform coder.refuse('CD409', format('Task %s was run again, and the later task refers to it; delete that one first.', old.id));
     end if;
-    delete from messages where task_id = old.id;
+    delete from turns where task_id = old.id;
     return old;
 end $$;
 create trigger tasks_before_delete before delete on tasks for each row execute function coder.task_before_delete();
@@ -1163,15 +1178,16 @@ end $$;
 -- transaction. Answers all that a turn needs.
 create function coder.claim(p_node uuid, p_host uuid, p_count int)
 returns table (
-    id bigint, epoch bigint, attempts smallint, max_attempts smallint, session_id uuid, chat_id uuid, message_id uuid, project jsonb,
-    input text, agent text, model text, mode_id text, thinking_option_id text, timeout interval, cwd text, remarks jsonb, model_history text,
-    worktree jsonb
+    id bigint, epoch bigint, attempts smallint, max_attempts smallint, session_id uuid, chat_id uuid, message_id uuid, project json,
+    input text, agent text, model text, mode_id text, thinking_option_id text, timeout interval, cwd text, remarks json, model_history text,
+    worktree json
 ) language plpgsql set coder.actor = 'node'
-set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
-    v_sessions uuid[];
-    v_tasks bigint[];
+    v_places tid[];
+    v_tasks tid[];
     v_empty uuid[];
 begin
     -- Under an id that is over a task would run without an owner, and lose an attempt.
@@ -1184,29 +1200,32 @@ begin
     with peek as materialized (
         select ours from (
             (select false as ours, priority, ready_at from session_queue where state = 'ready' and host_id is null
-             order by priority desc, ready_at limit p_count)
+             order by host_id, priority desc, ready_at limit p_count)
             union all
             (select true, priority, ready_at from session_queue where state = 'ready' and host_id = p_host
-             order by priority desc, ready_at limit p_count)
+             order by host_id, priority desc, ready_at limit p_count)
         ) both_kinds order by priority desc, ready_at limit p_count
     ), free as materialized (
-        select session_id from session_queue where state = 'ready' and host_id is null
-        order by priority desc, ready_at limit (select count(*) from peek where not ours) for update skip locked
+        select session_id, ctid as place from session_queue where state = 'ready' and host_id is null
+        order by host_id, priority desc, ready_at limit (select count(*) from peek where not ours) for update skip locked
     ), own as materialized (
-        select session_id from session_queue where state = 'ready' and host_id = p_host
-        order by priority desc, ready_at limit (select count(*) from peek where ours) for update skip locked
-    ), heads as (
-        select r.session_id, t.id
-        from (select session_id from free union all select session_id from own) r
+        select session_id, ctid as place from session_queue where state = 'ready' and host_id = p_host
+        order by host_id, priority desc, ready_at limit (select count(*) from peek where ours) for update skip locked
+    ), heads as materialized (
+        select r.session_id, r.place, t.place as task
+        from (select * from free union all select * from own) r
         left join lateral (
-            select t.id from tasks t
+            select t.ctid as place from tasks t
             where t.session_id = r.session_id and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
             order by t.position limit 1
         ) t on true
+    ), locked as materialized (
+        -- A head somebody is editing right now is left for the next claim; its session stays ready.
+        select h.place, t.ctid as task from heads h join tasks t on t.ctid = h.task where t.state = 'pending' for update of t skip locked
     )
-    select array_agg(h.session_id) filter (where h.id is not null), array_agg(h.id) filter (where h.id is not null),
-           array_agg(h.session_id) filter (where h.id is null)
-    into v_sessions, v_tasks, v_empty from heads h;
+    select (select array_agg(l.place) from locked l), (select array_agg(l.task) from locked l),
+           (select array_agg(h.session_id) from heads h where h.task is null)
+    into v_places, v_tasks, v_empty;
 
     if v_empty is not null then
         perform coder.place(v_empty);
@@ -1215,63 +1234,61 @@ begin
         return;
     end if;
 
+    -- The rows are locked, so where they are is where they stay: what is found by place needs no index.
     return query
-    with head as materialized (
-        -- A head somebody is editing right now is left for the next claim; its session stays ready.
-        select t.id from tasks t where t.id = any (v_tasks) and t.state = 'pending' for update skip locked
-    ), started as (
+    with started as (
         update tasks t
         set state = 'running', epoch = nextval('epoch_seq'), node_id = p_node,
             attempts = least(t.attempts + 1, t.max_attempts),  -- somebody may have lowered the limit meanwhile
             claimed_at = clock_timestamp(), first_event_at = null
-        from head where t.id = head.id
-        returning t.*
+        from unnest(v_tasks, v_places) as l(task, place) where t.ctid = l.task
+        returning t.id, t.epoch, t.attempts, t.max_attempts, t.session_id, t.project_id, t.chat_id, t.input, t.agent, t.model, t.mode_id,
+                  t.thinking_option_id, t.timeout, l.place
     ), taken as (
         update session_queue q
         set state = 'running', owner = p_node, epoch = s.epoch, running_task = s.id
-        from started s where q.session_id = s.session_id
+        from started s where q.ctid = s.place
     ), talk as (
-        select s.id as task_id, coalesce(s.chat_id, c.id) as chat_id, c.id is null and s.chat_id is null as fresh, s.session_id, s.input
+        select s.*, c.id as chat, c.model_history::text as history
         from started s
         left join lateral (
-            select c.id from chats c where c.session_id = s.session_id and c.closed_at is null order by c.created_at desc limit 1
-        ) c on s.chat_id is null
+            (select c.id, c.model_history from chats c where c.id = s.chat_id)
+            union all
+            (select c.id, c.model_history from chats c where s.chat_id is null and c.session_id = s.session_id and c.closed_at is null
+             order by c.created_at desc limit 1)
+        ) c on true
     ), fresh as (
-        insert into chats (session_id) select session_id from talk where fresh returning chats.id, chats.session_id
+        insert into chats (session_id) select t.session_id from talk t where t.chat is null returning chats.id, chats.session_id
+    ), spoken as materialized (
+        select t.*, coalesce(t.chat, f.id) as in_chat from talk t left join fresh f on f.session_id = t.session_id
     ), opened as (
-        insert into messages as m (session_id, chat_id, task_id, role, state, text, ended_at)
-        select t.session_id, coalesce(t.chat_id, f.id), t.task_id, r.role, r.state, case when r.role = 'user' then t.input else '' end, r.ended
-        from talk t left join fresh f on f.session_id = t.session_id,
-             (values (1, 'user', 'complete', clock_timestamp()), (2, 'assistant', 'streaming', null)) as r(n, role, state, ended)
-        order by t.task_id, r.n
-        on conflict (task_id, role) do update
-            set state = excluded.state, text = excluded.text, reasoning = '', tool_calls = '[]', ended_at = excluded.ended_at,
-                chat_id = excluded.chat_id
-        returning m.id, m.chat_id, m.task_id, m.role
+        insert into turns (task_id, session_id, chat_id, state)
+        select t.id, t.session_id, t.in_chat, 'streaming' from spoken t order by t.id
+    ), whole as materialized (
+        select p.id, row_to_json(p) as project from projects p where p.id = any (array(select distinct s.project_id from started s))
     )
-    select s.id, s.epoch, s.attempts, s.max_attempts, s.session_id, o.chat_id, o.id,
-           to_jsonb(p), s.input, s.agent, s.model, s.mode_id, s.thinking_option_id, s.timeout,
-           coalesce(v.cwd, k.default_cwd),
-           coalesce((select jsonb_agg(jsonb_build_object('id', d.id, 'task', c.task_id, 'reason', d.reason, 'work', d.work) order by d.created_at)
+    select s.id, s.epoch, s.attempts, s.max_attempts, s.session_id, s.in_chat, coder.message_id(s.id, s.session_id, 'assistant'),
+           p.project, s.input, s.agent, s.model, s.mode_id, s.thinking_option_id, s.timeout,
+           coalesce(v.cwd, (select k.default_cwd from workspaces k where k.id = v.workspace_id)),
+           coalesce((select json_agg(json_build_object('id', d.id, 'task', c.task_id, 'reason', d.reason, 'work', d.work) order by d.created_at)
                      from decisions d join pending_changes c on c.id = d.change_id
                      where d.session_id = s.session_id and d.kind = 'reject' and d.told_task is null and d.state = 'done'), '[]'),
-           (select h.model_history::text from chats h where h.id = o.chat_id),
-           (select to_jsonb(w) from session_worktrees w where w.session_id = s.session_id)
-    from started s
-    join opened o on o.task_id = s.id and o.role = 'assistant'
-    join sessions v on v.id = s.session_id
-    join workspaces k on k.id = v.workspace_id
-    join projects p on p.id = s.project_id;
+           s.history,
+           (select row_to_json(w) from session_worktrees w where w.session_id = s.session_id)
+    from spoken s
+    join whole p on p.id = s.project_id
+    join sessions v on v.id = s.session_id;
 end $$;
 
 -- The first event of these turns is about to be seen: from here on they never run again by themselves.
 -- Answers the tasks that are still the caller's.
 create function coder.mark_seen(p_tasks bigint[], p_epochs bigint[]) returns setof bigint
 language sql set coder.actor = 'node' set lock_timeout = '200ms'
-set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
     update tasks t set first_event_at = coalesce(t.first_event_at, clock_timestamp())
     from unnest(p_tasks, p_epochs) as e(id, epoch)
-    where t.id = e.id and t.epoch = e.epoch and t.state = 'running'
+    where t.id = e.id and t.epoch = e.epoch and t.ended_at is null
     returning t.id;
 $$;
 
@@ -1341,7 +1358,8 @@ end $$;
 -- those it could not lock (a producer or a claimer holds them): the caller passes them in again.
 create function coder.advance(p_sessions uuid[], p_epochs bigint[]) returns table (session_id uuid, epoch bigint)
 language plpgsql set coder.actor = 'node'
-set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     v_locked uuid[];
@@ -1349,15 +1367,18 @@ begin
     with mine as materialized (
         select q.session_id from session_queue q join unnest(p_sessions, p_epochs) as e(session_id, epoch)
             on q.session_id = e.session_id and q.epoch = e.epoch
-        where q.state = 'running' for update of q skip locked
+        where q.owner is not null for update of q skip locked
     ) select array_agg(mine.session_id) into v_locked from mine;
     if v_locked is not null then
         perform coder.place(v_locked, false);
     end if;
+    if cardinality(v_locked) = cardinality(p_sessions) then
+        return;
+    end if;
     return query
         select q.session_id, q.epoch from session_queue q join unnest(p_sessions, p_epochs) as e(session_id, epoch)
             on q.session_id = e.session_id and q.epoch = e.epoch
-        where q.state = 'running' and q.session_id <> all (coalesce(v_locked, '{}'));
+        where q.owner is not null and q.session_id <> all (coalesce(v_locked, '{}'));
 end $$;
 
 -- What a turn writes (`mark_seen`, `record_worktree`, `finish`) waits 200 ms for a row that somebody holds, then the
@@ -1372,25 +1393,32 @@ end $$;
 create function coder.finish(p_endings jsonb, p_diffs bytea[], p_left_sessions uuid[], p_left_epochs bigint[])
 returns table (verdict text, task_id bigint, change_id uuid, session_id uuid, epoch bigint)
 language plpgsql set coder.actor = 'node' set lock_timeout = '200ms'
-set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     v_ended bigint[];
     v_wait bigint[] := '{}';
     v_sessions uuid[] := p_left_sessions;
     v_epochs bigint[] := p_left_epochs;
+    v_more jsonb[];
+    v_tasks bigint[];
+    v_theirs uuid[];
     v_snapped uuid[];
     v_empty uuid[];
     v_change uuid;
     v_changes jsonb := '{}';
     e record;
 begin
-    select array_agg((x ->> 'session_id')::uuid) into v_snapped from jsonb_array_elements(p_endings) x where x -> 'snapshot' <> 'null';
+    -- What stores more than the end of its task and its words; most turns that change nothing do not.
+    select array_agg(x) into v_more from jsonb_array_elements(p_endings) x
+        where x ?| '{snapshot,unsnapshotted,model_history,context_tokens,remark_ids,agent_session,asked}' or x ->> 'state' = 'pending';
+    select array_agg((x ->> 'session_id')::uuid) into v_snapped from unnest(v_more) x where x -> 'snapshot' <> 'null';
     if v_snapped is not null then
         perform from session_worktrees where session_worktrees.session_id = any (v_snapped) order by session_worktrees.session_id for update;
         for e in
             select (x ->> 'task_id')::bigint as task_id, w.session_id, case when c.session_id is null then 'moved' else 'applying' end as verdict
-            from jsonb_array_elements(p_endings) x
+            from unnest(v_more) x
             join session_worktrees w on w.session_id = (x ->> 'session_id')::uuid
             left join pending_changes c on c.session_id = w.session_id and c.state = 'applying'
             where x -> 'snapshot' <> 'null' and (c.session_id is not null or w.base_version <> (x -> 'snapshot' ->> 'base_version')::int)
@@ -1412,7 +1440,7 @@ begin
             reason = case when e.state = 'pending' then null
                           when e.state = 'cancelled' and (select status from sessions where sessions.id = t.session_id) = 'closed'
                           then 'session_closed' else e.reason end,
-            error = e.error, notices = coalesce(e.notices, '{}'), output_summary = e.output_summary,
+            error = e.error, notices = coalesce(e.notices, '{}'), output_summary = coalesce(e.output_summary, ''),
             input_tokens = coalesce(e.input_tokens, 0), cached_tokens = coalesce(e.cached_tokens, 0),
             output_tokens = coalesce(e.output_tokens, 0),
             cost_tokens = coalesce(e.input_tokens, 0) + coalesce(e.output_tokens, 0),
@@ -1421,19 +1449,21 @@ begin
             attempts = t.attempts - case when e.state = 'pending' and e.reason = 'shutdown' then 1 else 0 end,  -- a drain gives it back
             epoch = case when e.state <> 'pending' then t.epoch end,
             node_id = case when e.state <> 'pending' then t.node_id end
-        from e where t.id = e.task_id and t.epoch = e.epoch and t.state = 'running'
+        from e where t.id = e.task_id and t.epoch = e.epoch and t.ended_at is null  -- running, in words no index is tempted by
         returning t.id, t.session_id, e.epoch, e.message_state, e.text, e.reasoning, e.tool_calls
     ), said as (
-        update messages m
-        set state = e.message_state, text = e.text, reasoning = e.reasoning, tool_calls = e.tool_calls, ended_at = clock_timestamp()
+        update turns u
+        set state = e.message_state, text = coalesce(e.text, ''), reasoning = coalesce(e.reasoning, ''),
+            tool_calls = coalesce(e.tool_calls, '[]'), ended_at = clock_timestamp()
         from ended e
-        where m.task_id = e.id and m.role = 'assistant'
+        where u.task_id = e.id
     )
-    select array_agg(ended.id), v_sessions || coalesce(array_agg(ended.session_id), '{}'), v_epochs || coalesce(array_agg(ended.epoch), '{}')
-    into v_ended, v_sessions, v_epochs from ended;
+    select array_agg(ended.id), v_sessions || coalesce(array_agg(ended.session_id), '{}'), v_epochs || coalesce(array_agg(ended.epoch), '{}'),
+           (select array_agg(e.task_id) from e), (select array_agg(e.session_id) from e)
+    into v_ended, v_sessions, v_epochs, v_tasks, v_theirs from ended;
 
     -- Nothing to approve, for all such endings at once: what was pending is superseded by nothing.
-    select array_agg((x ->> 'session_id')::uuid) into v_empty from jsonb_array_elements(p_endings) x
+    select array_agg((x ->> 'session_id')::uuid) into v_empty from unnest(v_more) x
         where x -> 'snapshot' -> 'empty' = 'true' and (x ->> 'task_id')::bigint = any (v_ended);
     if v_empty is not null then
         update session_worktrees w set last_snapshot = w.base_commit, unsnapshotted_task = null
@@ -1442,13 +1472,12 @@ begin
             where c.session_id = any (v_empty) and c.state in ('pending', 'conflicted');
     end if;
 
-    -- What the others have to store beside the task and its message.
     for e in select x ->> 'model_history' as history, (x ->> 'chat_id')::uuid as chat_id, x -> 'snapshot' as snapshot,
                     (x ->> 'task_id')::bigint as task_id, (x ->> 'session_id')::uuid as session_id, x ->> 'state' as state,
                     x ->> 'agent_used' as agent, (x ->> 'diff')::int as diff, (x ->> 'context_tokens')::bigint as context_tokens,
                     (x ->> 'unsnapshotted')::boolean as unsnapshotted, x -> 'remark_ids' as remark_ids,
                     x -> 'agent_session' as agent_session, x ->> 'execution_path' as path, (x ->> 'asked')::boolean as asked
-             from jsonb_array_elements(p_endings) x
+             from unnest(v_more) x
              where (x ->> 'task_id')::bigint = any (v_ended)
                and (x -> 'model_history' <> 'null' or x -> 'context_tokens' <> 'null' or x ->> 'state' = 'pending' or x -> 'remark_ids' <> '[]'
                     or x -> 'snapshot' -> 'empty' = 'false' or x -> 'unsnapshotted' = 'true'
@@ -1459,7 +1488,9 @@ begin
                     reason = case when (select s.status from sessions s where s.id = t.session_id) = 'closed' then 'session_closed' else 'user' end
                 where t.id = e.task_id and t.state = 'pending' and t.cancel_requested_at is not null;
             if found then
-                update messages m set state = 'cancelled' where m.task_id = e.task_id and m.role = 'assistant';
+                update turns set state = 'cancelled' where turns.task_id = e.task_id;
+            else
+                delete from turns where turns.task_id = e.task_id;
             end if;
         end if;
         if e.agent_session <> 'null' then
@@ -1488,7 +1519,7 @@ begin
     return query
         select case when x.task_id = any (v_ended) then 'ended' else 'fenced' end, x.task_id, (v_changes ->> x.task_id::text)::uuid,
                x.session_id, null::bigint
-        from jsonb_to_recordset(p_endings) as x(task_id bigint, session_id uuid) where x.task_id <> all (v_wait);
+        from unnest(v_tasks, v_theirs) as x(task_id, session_id);
     return query select 'left', null::bigint, null::uuid, l.session_id, l.epoch from coder.advance(v_sessions, v_epochs) l;
 end $$;
 
@@ -1627,8 +1658,11 @@ begin
                 ended_at = case when v_state <> 'pending' then clock_timestamp() end,
                 epoch = case when v_state <> 'pending' then t.epoch end, node_id = case when v_state <> 'pending' then t.node_id end
             where id = t.id;
-        update messages set ended_at = clock_timestamp(), state = case v_state when 'cancelled' then 'cancelled' when 'failed' then 'failed' else 'interrupted' end
-            where messages.task_id = t.id and role = 'assistant' and messages.state = 'streaming';
+        if v_state = 'pending' then
+            delete from turns where turns.task_id = t.id;
+        else
+            update turns set ended_at = clock_timestamp(), state = v_state where turns.task_id = t.id and turns.state = 'streaming';
+        end if;
         update session_worktrees set unsnapshotted_task = t.id where session_worktrees.session_id = t.session_id and t.first_event_at is not null;
         return query select t.id, v_state, t.session_id;
     end loop;

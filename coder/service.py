@@ -32,6 +32,7 @@ from coder.errors import Unavailable
 from coder.git.worktrees import GitWorktrees
 from coder.host.identity import host_id, host_name
 from coder.host.logbook import FileLogbook
+from coder.host.loop import run
 from coder.host.slot import take, wait, write
 from coder.ports import Backend, Door, Wakeups
 from coder.postgres.changes import PostgresChanges
@@ -115,7 +116,7 @@ class Service:
         try:
             dsn = self._settings.database_url.get_secret_value() if self._settings.database_url else self.embedded_dsn()
             migrate(dsn)
-            asyncio.run(self._serve(dsn, ready))
+            run(self._serve(dsn, ready))
         finally:
             if self._embedded is not None:
                 self._embedded.stop()

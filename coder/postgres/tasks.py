@@ -104,36 +104,45 @@ def snapshot_json(snapshot: Snapshot, number: int) -> dict[str, Any]:
 
 
 def ending_json(ending: Ending, diff: int | None) -> dict[str, Any]:
-    """An ending as `coder.finish` reads it; `diff` is its place (from 1) in the array of diffs."""
-    task = ending.task
-    return {
+    """An ending as `coder.finish` reads it, without what is empty; `diff` is its place (from 1) in the array of diffs."""
+    task, state = ending.task, ending.state
+    row: dict[str, Any] = {
         "task_id": task.id,
         "epoch": task.epoch,
         "session_id": str(task.session_id),
         "chat_id": str(task.chat_id),
-        "state": ending.state,
-        "reason": ending.reason,
-        "error": ending.error,
-        "notices": list(ending.notices),
-        "output_summary": ending.summary,
+        "state": state,
+        "message_state": MESSAGE_STATES[state],
         "input_tokens": ending.input_tokens,
-        "cached_tokens": ending.cached_tokens,
         "output_tokens": ending.output_tokens,
-        "context_tokens": ending.context_tokens,
+        "output_summary": ending.summary,
+        "text": ending.text,
         "execution_path": ending.execution_path,
         "agent_used": ending.agent_used,
-        "text": ending.text,
+    }
+    if ending.tool_calls != "[]":
+        row["tool_calls"] = orjson.Fragment(ending.tool_calls)
+    if task.remarks:
+        row["remark_ids"] = [str(remark.decision_id) for remark in task.remarks]
+    if ending.snapshot:
+        row["snapshot"] = snapshot_json(ending.snapshot, ending.snapshot_number)
+    if (kept := agent_session_json(ending)) is not None:  # an empty one says that there is nothing to come back to
+        row["agent_session"] = kept
+    if ending.context_tokens is not None:
+        row["context_tokens"] = ending.context_tokens
+    rest = {
+        "reason": ending.reason,
+        "error": ending.error,
+        "notices": ending.notices,
+        "cached_tokens": ending.cached_tokens,
         "reasoning": ending.reasoning,
-        "tool_calls": orjson.Fragment(ending.tool_calls),
-        "message_state": MESSAGE_STATES[ending.state],
-        "remark_ids": [str(remark.decision_id) for remark in task.remarks],
         "model_history": ending.model_history,
-        "snapshot": snapshot_json(ending.snapshot, ending.snapshot_number) if ending.snapshot else None,
         "diff": diff,
         "unsnapshotted": ending.unsnapshotted,
-        "agent_session": agent_session_json(ending),
         "asked": ending.asked,
     }
+    row.update((name, value) for name, value in rest.items() if value)
+    return row
 
 
 def agent_session_json(ending: Ending) -> dict[str, Any] | None:

@@ -91,7 +91,7 @@ async def test_a_long_input_is_whole_when_an_interrupted_task_is_resumed(house: 
     await house.sql.execute(
         "set coder.actor = 'node';"
         f"update tasks set state = 'interrupted', reason = 'crash' where id = {task['id']};"
-        f"update messages set state = 'interrupted' where task_id = {task['id']} and role = 'assistant'"
+        f"update turns set state = 'interrupted' where task_id = {task['id']}"
     )
     resumed = (await house.client.post(f"/tasks/{task['id']}/resume")).json()
     assert resumed["input"].endswith(text)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
 import structlog
 
+from coder.host.loop import run
 from tests.bench import agents, bed, cycles, places, turns
 from tests.bench.figure import Figure, load, table
 
@@ -37,7 +37,7 @@ def main() -> None:
     figures: list[Figure] = []
     for name in given.names or FIGURES:
         with bed.server(given.quick) as place:
-            figures += asyncio.run(FIGURES[name](place))  # type: ignore[arg-type]
+            figures += run(FIGURES[name](place))  # type: ignore[arg-type]
     if given.json:
         print(json.dumps({"machine": busy, "figures": [figure.json() for figure in figures]}, indent=2))
     else:

@@ -84,7 +84,7 @@ class Queue:
     async def empty(self) -> None:
         """Away with every task and session."""
         tables = await self.connection.fetch(
-            "select relname from pg_class where relname = any ('{sessions, tasks, messages, frames}') and relkind = 'r'"
+            "select relname from pg_class where relname = any ('{sessions, tasks, turns, frames}') and relkind = 'r'"
         )
         await self.connection.execute(f"truncate {', '.join(row['relname'] for row in tables)} cascade")
 
@@ -100,7 +100,8 @@ class Queue:
 
     async def waiting(self) -> int:
         """Tasks that are pending or running."""
-        return int(await self.connection.fetchval("select count(*) from tasks where state in ('pending', 'running')"))
+        by_state = "(select count(*) from tasks where state = 'pending') + (select count(*) from tasks where state = 'running')"
+        return int(await self.connection.fetchval(f"select {by_state}"))  # each has an index; both at once would read the whole table
 
 
 @contextmanager

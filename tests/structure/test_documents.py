@@ -32,7 +32,7 @@ def test_states_are_the_same_in_code_and_database() -> None:
     assert check("tasks", "reason") == set(Reason)
     assert check("tasks", "execution_path") == set(ExecutionPath)
     assert check("pending_changes", "state") == set(ChangeState)
-    assert check("messages", "state") == {"streaming", *MESSAGE_STATES.values()}
+    assert check("turns", "state") == {"streaming", *MESSAGE_STATES.values()}
     assert check("decisions", "state") == {end for _, end, _ in DECISION}
     assert check("session_queue", "state") == {end for _, end, _ in QUEUE}
     assert {end for _, end, _ in CHANGE} == set(ChangeState)
