@@ -126,8 +126,6 @@ def ending_json(ending: Ending, diff: int | None) -> dict[str, Any]:
         row["remark_ids"] = [str(remark.decision_id) for remark in task.remarks]
     if ending.snapshot:
         row["snapshot"] = snapshot_json(ending.snapshot, ending.snapshot_number)
-    if (kept := agent_session_json(ending)) is not None:  # an empty one says that there is nothing to come back to
-        row["agent_session"] = kept
     if ending.context_tokens is not None:
         row["context_tokens"] = ending.context_tokens
     rest = {
@@ -139,18 +137,21 @@ def ending_json(ending: Ending, diff: int | None) -> dict[str, Any]:
         "model_history": ending.model_history,
         "diff": diff,
         "unsnapshotted": ending.unsnapshotted,
-        "asked": ending.asked,
     }
     row.update((name, value) for name, value in rest.items() if value)
+    row.update(of_agents(ending))
     return row
 
 
-def agent_session_json(ending: Ending) -> dict[str, Any] | None:
-    """What `coder.finish` keeps of the agent's own session: nothing of a native turn, no id for one that is not to be resumed."""
-    if not ending.agent_started or ending.execution_path is ExecutionPath.NATIVE:
-        return None
-    kept = ending.agent_session
-    return {} if kept is None else {"id": kept.id, "config_hash": kept.config_hash, "home": kept.home, "status": kept.status}
+def of_agents(ending: Ending) -> dict[str, Any]:
+    """What only turns of agents other than the native one store: what the agent keeps (no id: not to be resumed), and that it asked."""
+    found: dict[str, Any] = {"asked": True} if ending.asked else {}
+    if ending.agent_started and ending.execution_path is not ExecutionPath.NATIVE:
+        kept = ending.agent_session
+        found["agent_session"] = (
+            {} if kept is None else {"id": kept.id, "config_hash": kept.config_hash, "home": kept.home, "status": kept.status}
+        )
+    return found
 
 
 def claimed_from(row: asyncpg.Record) -> Claimed:

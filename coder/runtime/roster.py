@@ -34,7 +34,7 @@ class Roster:
         self._host = host
         self._bell = Wake(clock)
         self._probed = {name: asyncio.Event() for name in backends}
-        self._available: dict[str, frozenset[str]] = {}
+        self._found: dict[str, tuple[AgentFacts, ...]] = {}
         self._some = asyncio.Semaphore(AT_ONCE)
         self._task: asyncio.Task[None] | None = None
 
@@ -55,7 +55,7 @@ class Roster:
         """The agents that can be run here; `agent` has been looked for by then."""
         if agent in self._probed:
             await self._probed[agent].wait()
-        return frozenset().union(*self._available.values())
+        return frozenset(facts.agent for found in self._found.values() for facts in found if facts.available)
 
     async def _run(self) -> None:
         done: datetime | None = None
@@ -78,14 +78,13 @@ class Roster:
     async def _round(self) -> None:
         """Probe every agent, each recorded as soon as it is known."""
         await asyncio.gather(*(self._probe(name, backend) for name, backend in self._backends.items()))
-        await self._store.forget_agents(self._host, list(self._backends))
+        await self._store.forget_agents(self._host, [facts.agent for found in self._found.values() for facts in found])
 
     async def _probe(self, name: str, backend: Backend) -> None:
         async with self._some:
-            facts = await self._facts(name, backend)
-        self._available[name] = frozenset(each.agent for each in facts if each.available)
+            found = self._found[name] = await self._facts(name, backend)
         self._probed[name].set()
-        await self._store.record_agents(self._host, facts)
+        await self._store.record_agents(self._host, found)
 
     async def _facts(self, name: str, backend: Backend) -> tuple[AgentFacts, ...]:
         """What a probe finds, in bounded time; one that goes wrong is a fact as well."""

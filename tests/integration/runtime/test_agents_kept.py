@@ -99,14 +99,13 @@ async def test_an_agent_that_is_new_to_a_chat_can_read_what_was_said(house: Hous
 async def test_a_long_conversation_is_read_from_its_end(house: House) -> None:
     with_asker(house)
     await house.node()
-    first = await house.add("say hello")
+    first = await house.add(f"say {'é' * 300_000}end", agent="goose")
     assert await house.ended(first) == ["completed"]
-    await house.sql.execute("update messages set text = repeat('é', 300000) || 'end' where role = 'assistant'")
     task = await house.add("earlier", agent="goose", session_id=await house.session_of(first))
     assert await house.ended(task) == ["completed"]
     said = (await house.message(task))["text"]
     assert said.startswith("[… what was said before this is left out]")
-    assert said.endswith("éend.")
+    assert said.endswith("éend..")
     assert len(said.encode()) < 201_000
 
 

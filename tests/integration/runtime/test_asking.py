@@ -9,10 +9,12 @@ from datetime import timedelta
 
 import pytest
 import pytest_asyncio
-from askbench import OPEN, Asker, with_asker
+from askbench import OPEN, Asker, Talk, with_asker
 from fake_clock import FakeClock
 from nodebench import QUICK, House
 
+from coder.errors import ProviderError
+from coder.permission import Answer
 from coder.postgres.listener import Silence
 
 ONE = replace(QUICK, slots=1)
@@ -188,6 +190,29 @@ async def test_answers_are_found_without_any_bell(house: House, asker: Asker) ->
     task = await ask(house, "ask make")
     await house.sql.execute("select coder.allow($1)", await house.until(OPEN))
     assert await said(house, task) == "yes"
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "words"),
+    [
+        (ProviderError("The agent hung up."), "failed", "The agent hung up."),
+        (ValueError("nobody foresaw this"), "failed", "ValueError: nobody foresaw this"),
+    ],
+)
+async def test_an_answer_that_cannot_be_given_ends_the_turn(
+    house: House, asker: Asker, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, words: str
+) -> None:
+    async def answer(talk: Talk, request_id: str, answer: Answer) -> None:
+        raise error
+
+    monkeypatch.setattr(Talk, "answer", answer)
+    await house.node(ONE)
+    task = await ask(house, "ask make")
+    await house.sql.execute("select coder.allow($1)", await house.until(OPEN))
+    assert await house.ended(task) == [state]
+    assert words in (await house.task(task))["error"]
+    assert asker.left == 1
+    assert await house.ended(await house.add("say next")) == ["completed"]
 
 
 async def test_nobody_answers_before_the_deadline(house: House, asker: Asker) -> None:
