@@ -108,7 +108,7 @@ def masked_folders(homes: Sequence[Path], data: Path) -> list[Path]:
         named.append(Path("/var/run"))
     if os.geteuid() == 0:
         named += map(Path, ROOTS_OWN)
-    real = {Path(os.path.realpath(folder)) for folder in named if folder.is_dir()}
+    real = {Path(os.path.realpath(folder)) for folder in named if os.path.isdir(folder)}
     return sorted(folder for folder in real if folder != data and folder != Path("/") and not any(up in real for up in folder.parents))
 
 
@@ -118,7 +118,7 @@ def masked_files(homes: Sequence[Path], hidden: Sequence[Path]) -> list[Path]:
     named += hidden
     if os.geteuid() == 0:
         named += [*map(Path, ROOTS_FILES), *Path("/etc/ssh").glob("ssh_host_*_key")]
-    return [path for path in named if path.is_file() and not path.is_symlink()]
+    return [path for path in named if os.path.isfile(path) and not os.path.islink(path)]
 
 
 def exposed(homes: Sequence[Path], masked: Sequence[Path], program: str, env: Mapping[str, str], further: Sequence[Path]) -> list[Path]:
@@ -130,7 +130,7 @@ def exposed(homes: Sequence[Path], masked: Sequence[Path], program: str, env: Ma
         folder = Path(place)
         if folder.is_absolute() and _within(folder, masked):
             named += [folder, *linked(folder)]
-    inside = {path for path in named if _within(path, masked) and path.exists()}
+    inside = {path for path in named if _within(path, masked) and os.path.exists(path)}
     parts = {path for path in inside if not any(home.is_relative_to(path) for home in homes)}
     return sorted(path for path in parts if not any(up in parts for up in path.parents))
 
@@ -146,7 +146,7 @@ def linked(folder: Path) -> list[Path]:
     except OSError:  # it is not there, or not ours to read
         return []
     real = {Path(os.path.realpath(link)) for link in links}
-    return [_modules(path) or path for path in real if path.is_file()]
+    return [_modules(path) or path for path in real if os.path.isfile(path)]
 
 
 def _modules(path: Path) -> Path | None:

@@ -28,6 +28,9 @@ pytest_plugins = ("model_server", "real_agents")
 AGENTS = {"opencode": "opencode", "goose": "goose", "claude": "claude-agent-acp", "codex": "codex-acp", "qwen": "qwen"}
 """Agents and their programs."""
 
+MODES = {"goose": "auto", "claude": "bypassPermissions", "codex": "agent-full-access", "qwen": "yolo"}
+"""In which they ask nobody, where that is not how they begin."""
+
 LEASE = 5.0
 GONE = 2.0
 START = 240.0
@@ -73,9 +76,9 @@ def everybody(coder: Coder) -> list[int]:
 
 
 def busy(coder: Coder, project: str) -> list[int]:
-    """Have every agent run the script; answers everybody once all scripts run."""
+    """Have every agent run the script; answers everybody once all scripts run. codex looks after its command only now and then."""
     for agent in AGENTS:
-        coder.queue(project, "Hold on.", f"write hold.sh: {SCRIPT}", "run: sh hold.sh", "say: Never.", agent=agent)
+        coder.queue(project, "Hold on.", f"write hold.sh: {SCRIPT}", "run: sh hold.sh", "hang", agent=agent, mode_id=MODES.get(agent))
 
     def running() -> list[int]:
         pids = everybody(coder)
