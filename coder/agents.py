@@ -47,6 +47,7 @@ class AgentSpec(BaseModel):
     multiplex: bool = Field(False, description="acp: one process may hold several sessions")
     stream: Stream = Field("text", description="pty: what its output is")
     continue_command: tuple[str, ...] = Field((), description="pty: command that goes on with an earlier {session}")
+    needs_network: bool = Field(True, description="It reaches its model over the network, so it cannot run in projects without one")
     enabled: bool = Field(True, description="Whether it is offered")
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from coder.backends.sandbox import Sandbox
+from coder.errors import AgentUnavailable
 from coder.events import AgentEvent, Notice
 from coder.permission import Answer
 from coder.ports import AgentFacts, Backend, LiveTurn, Turn
@@ -13,11 +14,16 @@ from coder.task import AgentSession, ExecutionPath
 
 
 class Gated:
-    """A backend behind the sandbox's gate, itself a `Backend`."""
+    """A backend behind the sandbox's gate, itself a `Backend`.
 
-    def __init__(self, backend: Backend, sandbox: Sandbox) -> None:
+    Args:
+        needs_network: the agent's name, where it reaches its model over the network itself.
+    """
+
+    def __init__(self, backend: Backend, sandbox: Sandbox, needs_network: str | None = None) -> None:
         self._backend = backend
         self._sandbox = sandbox
+        self._needs_network = needs_network
 
     @property
     def execution_path(self) -> ExecutionPath:
@@ -34,8 +40,13 @@ class Gated:
 
     @asynccontextmanager
     async def run_turn(self, turn: Turn) -> AsyncIterator[LiveTurn]:
-        """Raises AgentUnavailable where the turn cannot be confined and has to be."""
+        """Raises AgentUnavailable where the turn cannot be confined and has to be, or its agent could not work so."""
         self._sandbox.check(turn.network)
+        if self._needs_network is not None and not turn.network:
+            raise AgentUnavailable(
+                f"{self._needs_network} reaches its model over the network, which the project keeps its agents off; "
+                "use native, for which coder asks the model, or switch the project's network on."
+            )
         async with self._backend.run_turn(turn) as live:
             yield live if self._sandbox.notice is None else Noted(live, self._sandbox.notice)
 

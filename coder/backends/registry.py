@@ -97,7 +97,7 @@ def build_backends(settings: Settings, guardians: Guardians, homes: Path, sandbo
         if spec.protocol not in makers:
             continue
         launcher = Launcher(name, spec, guardians, homes, endpoint, sandbox)
-        backends[name] = Gated(makers[spec.protocol](launcher), sandbox)
+        backends[name] = Gated(makers[spec.protocol](launcher), sandbox, name if spec.needs_network else None)
     return backends
 
 

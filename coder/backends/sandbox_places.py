@@ -108,7 +108,7 @@ def masked_folders(homes: Sequence[Path], data: Path) -> list[Path]:
         named.append(Path("/var/run"))
     if os.geteuid() == 0:
         named += map(Path, ROOTS_OWN)
-    real = {Path(os.path.realpath(folder)) for folder in named if folder.is_dir()}
+    real = {Path(os.path.realpath(folder)) for folder in named if os.path.isdir(folder)}
     return sorted(folder for folder in real if folder != data and folder != Path("/") and not any(up in real for up in folder.parents))
 
 
@@ -118,24 +118,45 @@ def masked_files(homes: Sequence[Path], hidden: Sequence[Path]) -> list[Path]:
     named += hidden
     if os.geteuid() == 0:
         named += [*map(Path, ROOTS_FILES), *Path("/etc/ssh").glob("ssh_host_*_key")]
-    return [path for path in named if path.is_file() and not path.is_symlink()]
+    return [path for path in named if os.path.isfile(path) and not os.path.islink(path)]
 
 
 def exposed(homes: Sequence[Path], masked: Sequence[Path], program: str, env: Mapping[str, str], further: Sequence[Path]) -> list[Path]:
     """What is shown read-only although it lies in a masked directory: tool chains, what is on the PATH, the program's package."""
     named = [home / chain for home in homes for chain in TOOL_CHAINS]
     named += [Path(env[name]) for name in VARIABLES if name in env]
-    named += [Path(place) for place in env.get("PATH", "").split(os.pathsep) if place.startswith("/")]
     named += [*map(Path, IN_RUN), Path(os.path.realpath("/etc/resolv.conf")), *further, Path(program), package_of(Path(program), homes)]
-    inside = {path for path in named if any(folder in path.parents for folder in masked) and path.exists()}
+    for place in env.get("PATH", "").split(os.pathsep):
+        folder = Path(place)
+        if folder.is_absolute() and _within(folder, masked):
+            named += [folder, *linked(folder)]
+    inside = {path for path in named if _within(path, masked) and os.path.exists(path)}
     parts = {path for path in inside if not any(home.is_relative_to(path) for home in homes)}
     return sorted(path for path in parts if not any(up in parts for up in path.parents))
+
+
+def _within(path: Path, masked: Sequence[Path]) -> bool:
+    return any(folder in path.parents for folder in masked)
+
+
+def linked(folder: Path) -> list[Path]:
+    """What the symlinks of a directory of programs lead to: the program, with the node_modules it lies in."""
+    try:
+        links = [entry.path for entry in os.scandir(folder) if entry.is_symlink()]
+    except OSError:  # it is not there, or not ours to read
+        return []
+    real = {Path(os.path.realpath(link)) for link in links}
+    return [_modules(path) or path for path in real if os.path.isfile(path)]
+
+
+def _modules(path: Path) -> Path | None:
+    return Path(*path.parts[: path.parts.index("node_modules") + 1]) if "node_modules" in path.parts else None
 
 
 def package_of(program: Path, homes: Sequence[Path]) -> Path:
     """The directory a program's own files lie in: that of its node_modules, or the one above its `bin`."""
     real = Path(os.path.realpath(program))
-    if "node_modules" in real.parts:
-        return Path(*real.parts[: real.parts.index("node_modules") + 1])
+    if (modules := _modules(real)) is not None:
+        return modules
     above = real.parent.parent if real.parent.name == "bin" else real.parent
     return real if any(home.is_relative_to(above) for home in homes) else above

@@ -30,7 +30,8 @@ POSTGRES_SECONDS = 20  # its shutdown is orderly: it writes to the disk
 def coder(tmp_path_factory: pytest.TempPathFactory, model_server: ModelServer) -> Iterator[Coder]:
     """A service that tests start themselves."""
     folder = tmp_path_factory.mktemp("coder")
-    made = Coder(folder, model_base_url=model_server.openai, default_model="m1", drain_seconds=str(DRAIN_SECONDS))
+    # Unconfined, so that the ids its commands tell are those that the test sees; the sandbox has tests of its own.
+    made = Coder(folder, model_base_url=model_server.openai, default_model="m1", drain_seconds=str(DRAIN_SECONDS), sandbox="off")
     yield made
     made.close()
 

@@ -82,3 +82,15 @@ async def test_a_turn_that_cannot_be_confined_as_it_must_does_not_begin(mode: Mo
         async with Gated(cast(Backend, backend), sandbox(mode, tmp_path)).run_turn(turn(tmp_path, network=network)):
             raise AssertionError("it began")
     assert backend.ran == 0
+
+
+@pytest.mark.skipif(not Sandbox("auto", Path("/nowhere")).works, reason="agents cannot be confined on this machine")
+async def test_without_network_only_those_run_who_need_none(tmp_path: Path) -> None:
+    works = Sandbox("required", tmp_path)
+    with pytest.raises(
+        AgentUnavailable, match="goose reaches its model over the network, which the project keeps its agents off; use native"
+    ):
+        async with Gated(cast(Backend, Talkative()), works, "goose").run_turn(turn(tmp_path, network=False)):
+            raise AssertionError("it began")
+    async with Gated(cast(Backend, Talkative(TextDelta("a"))), works).run_turn(turn(tmp_path, network=False)) as live:
+        assert [event async for event in live.events] == [TextDelta("a")]

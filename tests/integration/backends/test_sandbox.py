@@ -130,6 +130,26 @@ async def test_keys_and_other_peoples_work_are_not_there(house: House, guardians
 
 
 @confined
+async def test_a_path_that_cannot_be_looked_at_is_passed_over(house: House, guardians: Guardians) -> None:
+    """As those of another user's home are."""
+    confined = cell(house, guardians)
+    env = {"PATH": f"/root/{'x' * 300}:{house.user}/gone:{os.environ['PATH']}"}
+    guarded = await confined.spawn(["sh", "-c", "echo ran"], cwd=house.worktree, env=env)
+    assert await line(guarded) == "ran"
+
+
+@confined
+async def test_a_program_behind_a_symlink_of_the_path_is_there(house: House, guardians: Guardians) -> None:
+    package = house.user / "apps" / "node_modules" / "thing"
+    package.mkdir(parents=True)
+    (package / "words").write_text("said\n")
+    (package / "cli").write_text('#!/bin/sh\ncat "$(dirname "$(readlink -f "$0")")/words"\n')
+    (package / "cli").chmod(0o755)
+    (house.user / ".cargo/bin/thing").symlink_to(package / "cli")
+    assert await sh(cell(house, guardians), house, "thing") == (0, "said\n")
+
+
+@confined
 async def test_sockets_of_this_machine_are_not_there(house: House, guardians: Guardians, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"/tmp/coder-test-socket-{os.getpid()}")

@@ -1,0 +1,131 @@
+"""Nothing of a real agent outlives its dispatcher: killed, or stopped for longer than its lease, in the middle of shell commands.
+
+All agents at once in one dispatcher, each with a command that has a descendant in a session of its own. The trees before and
+after are printed; `-rP` shows them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from blocking import Living, descendants
+from running import Coder
+
+from coder.backends import guard
+
+if TYPE_CHECKING:
+    from model_server import ModelServer
+
+pytest_plugins = ("model_server", "real_agents")
+
+AGENTS = {"opencode": "opencode", "goose": "goose", "claude": "claude-agent-acp", "codex": "codex-acp", "qwen": "qwen"}
+"""Agents and their programs."""
+
+MODES = {"goose": "auto", "claude": "bypassPermissions", "codex": "agent-full-access", "qwen": "yolo"}
+"""In which they ask nobody, where that is not how they begin."""
+
+LEASE = 5.0
+GONE = 2.0
+START = 240.0
+AWAY, HELD = "86399", "86398"
+SCRIPT = f"setsid sleep {AWAY} &\nexec sleep {HELD}\n"
+
+
+@pytest.fixture
+def checkout(checkout: Checkout) -> Checkout:
+    """With the script in its history, so in every worktree."""
+    (checkout.path / "hold.sh").write_text(SCRIPT)
+    for arguments in (("add", "hold.sh"), ("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "hold")):
+        subprocess.run(("git", *arguments), cwd=checkout.path, check=True)
+    return checkout
+
+
+@pytest.fixture
+def coder(tmp_path: Path, model_server: ModelServer, agent_path: Callable[[str], Path]) -> Iterator[Coder]:
+    folder = tmp_path / "coder"
+    made = Coder(folder, model_base_url=model_server.openai, default_model="m1", lease_seconds=f"{LEASE:g}", beat_seconds="0.5")
+    made.environment["PATH"] = os.pathsep.join(
+        (*dict.fromkeys(str(agent_path(program)) for program in AGENTS.values()), os.environ["PATH"])
+    )
+    made.data.mkdir(parents=True)
+    (made.data / "agents.toml").write_text("".join(f"[{agent}]\nuse_endpoint = true\n" for agent in AGENTS))
+    made.start()
+    yield made
+    made.process.kill()
+    made.process.wait(10)
+
+
+def command_line(pid: int) -> list[str]:
+    """What a process was started with; nothing of one that is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[:-1]
+    return []
+
+
+def tree(pid: int, depth: int = 0) -> Iterator[str]:
+    yield f"{'  ' * depth}{pid} {' '.join(command_line(pid))[:100]}"
+    for child in guard.children(pid):
+        yield from tree(child, depth + 1)
+
+
+def guardians(coder: Coder) -> list[int]:
+    return [pid for pid in descendants(coder.process.pid) if guard.__file__ in command_line(pid)]
+
+
+def everybody(coder: Coder) -> list[int]:
+    """The guardians and all below them."""
+    return [pid for guardian in guardians(coder) for pid in (guardian, *descendants(guardian))]
+
+
+def busy(coder: Coder, project: str) -> list[int]:
+    """Have every agent run the script; answers everybody once all scripts run. codex looks after its command only now and then."""
+    for agent in AGENTS:
+        coder.queue(project, "Hold on.", "run: sh hold.sh", "hang", agent=agent, mode_id=MODES.get(agent))
+
+    def running() -> list[int]:
+        pids = everybody(coder)
+        lines = [command_line(pid) for pid in pids]
+        there = all(lines.count(["sleep", seconds]) == len(AGENTS) for seconds in (AWAY, HELD))
+        return pids if there else []
+
+    try:
+        return coder.until(running, START)
+    except AssertionError:
+        told(coder, "not all of them hold")
+        print(coder.rows("select id, agent, state, error, output_summary from tasks order by id"))
+        raise
+
+
+def told(coder: Coder, when: str) -> None:
+    print(f"--- {when}")
+    for guardian in guardians(coder):
+        print("\n".join(tree(guardian)))
+
+
+def test_nothing_is_left_two_seconds_after_a_kill(coder: Coder, project: str) -> None:
+    pids = busy(coder, project)
+    told(coder, "before kill -9 of the dispatcher")
+    agents = Living(pids)
+    coder.kill()
+    killed = time.monotonic()
+    assert agents.gone_within(GONE)
+    print(f"--- {time.monotonic() - killed:.2f} s after kill -9: none of {len(agents)} processes is left")
+    assert not [pid for pid in pids if command_line(pid)]
+
+
+def test_nothing_is_left_two_seconds_after_the_lease_of_a_stopped_dispatcher(coder: Coder, project: str) -> None:
+    pids = busy(coder, project)
+    told(coder, "before SIGSTOP of the dispatcher")
+    agents = Living(pids)
+    coder.process.send_signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    assert agents.gone_within(LEASE + GONE)
+    print(f"--- {time.monotonic() - stopped:.2f} s after SIGSTOP, {LEASE:g} s of lease: none of {len(agents)} processes is left")
