@@ -9,6 +9,7 @@ Omitted on purpose: whatever it may ask at the terminal. Nobody sits there; its 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 from collections import deque
@@ -23,7 +24,7 @@ from coder.backends.pty_command import Agent, Order, config_hash, order
 from coder.backends.pty_device import Device, terminal
 from coder.backends.turn_log import TurnLog
 from coder.config import Settings
-from coder.errors import AgentUnavailable, ProviderError, TurnError
+from coder.errors import AgentUnavailable, DiskFull, ProviderError, TurnError
 from coder.events import AgentEvent, Notice, TextDelta, Usage
 from coder.permission import Answer
 from coder.ports import Turn
@@ -41,6 +42,7 @@ _ALIVE = TextDelta("")
 _WIDE = 4096
 """Columns where records are read: nothing that looks at the window's width is to break them."""
 _NOT_RUN = (126, 127)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _TELL_OF_TOOLS = ("claude", "codex", "qwen", "goose")
 """Formats that tell when a tool begins."""
 _SHELL = ("/bin/sh", "-c", 'exec "$@" <"$0"')
@@ -104,12 +106,12 @@ class PtyTurn:
             if self._over:
                 failure, self._failure = self._failure, None
                 raise failure or StopAsyncIteration
-            if self._order is None:
-                await self._prepare()
-            elif self._guarded is None:
-                await self._begin(self._order)
-            else:
-                await self._step()
+            try:
+                await self._go_on()
+            except OSError as error:
+                if error.errno in _NO_SPACE:
+                    raise DiskFull(what="the turn's files", where=f"{self._launcher.home} or {self._turn.log.parent}") from error
+                raise
         return self._ready.popleft()
 
     async def leave(self) -> None:
@@ -126,6 +128,14 @@ class PtyTurn:
     @property
     def _spec(self) -> AgentSpec:
         return self._launcher.spec
+
+    async def _go_on(self) -> None:
+        if self._order is None:
+            await self._prepare()
+        elif self._guarded is None:
+            await self._begin(self._order)
+        else:
+            await self._step()
 
     async def _prepare(self) -> None:
         """Work out what to run. An empty event is told first: what the command does is done by a turn that was seen."""

@@ -17,7 +17,7 @@ from turns import Played
 from watched import Watched
 
 from coder.agents import AgentSpec
-from coder.errors import AgentUnavailable, ProviderError
+from coder.errors import AgentUnavailable, DiskFull, ProviderError
 from coder.events import AgentEvent, Notice, TextDelta
 from coder.task import AgentSession, ExecutionPath
 
@@ -123,6 +123,13 @@ async def test_a_missing_program_is_said_so(tmp_path: Path) -> None:
         assert "no-such-agent" in played.error.message
         (facts,) = await talk.backend.probe()
     assert (facts.available, facts.install, facts.execution_path) == (False, "cargo install it", ExecutionPath.PTY)
+
+
+async def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    played = await play(tmp_path, shell("echo hello"), log=tmp_path / "full")
+    assert isinstance(played.error, DiskFull)
+    assert str(tmp_path) in played.error.message
 
 
 async def test_a_probe_tells_the_version(tmp_path: Path) -> None:
