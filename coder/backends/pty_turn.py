@@ -9,6 +9,7 @@ Omitted on purpose: whatever it may ask at the terminal. Nobody sits there; its 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 from collections import deque
@@ -23,8 +24,8 @@ from coder.backends.pty_command import Agent, Order, config_hash, order
 from coder.backends.pty_device import Device, terminal
 from coder.backends.turn_log import TurnLog
 from coder.config import Settings
-from coder.errors import AgentUnavailable, ProviderError, TurnError
-from coder.events import AgentEvent, Notice, Usage
+from coder.errors import AgentUnavailable, DiskFull, ProviderError, TurnError
+from coder.events import AgentEvent, Notice, TextDelta, Usage
 from coder.permission import Answer
 from coder.ports import Turn
 from coder.protocols.screened import Screened
@@ -35,9 +36,13 @@ from coder.task import AgentSession
 _CHUNK = 32_768
 _MOMENT = 0.5
 """Seconds after which a line of the screen that has not changed is told."""
+_LIFE = 10.0
+"""Seconds after which what is written, but brings no event, is told as a sign of life; for no longer than a tool may run."""
+_ALIVE = TextDelta("")
 _WIDE = 4096
 """Columns where records are read: nothing that looks at the window's width is to break them."""
 _NOT_RUN = (126, 127)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _TELL_OF_TOOLS = ("claude", "codex", "qwen", "goose")
 """Formats that tell when a tool begins."""
 _SHELL = ("/bin/sh", "-c", 'exec "$@" <"$0"')
@@ -65,7 +70,8 @@ class PtyTurn:
         self._failure: TurnError | None = None
         self._over = False
         self._heard = False
-        self._told_at = self._settled_at = asyncio.get_running_loop().time()
+        self._life = min(_LIFE, settings.inactivity_seconds / 3)
+        self._said_at = self._alive_at = self._settled_at = 0.0
 
     @property
     def events(self) -> AsyncIterator[AgentEvent]:
@@ -89,12 +95,8 @@ class PtyTurn:
         """Never called: a command asks for nothing."""
 
     async def reconcile(self) -> bool:
-        """Whether it wrote anything since this was asked last, be it only to what is on its screen already.
-
-        Something that merely turns on the screen counts for no longer than a tool may run.
-        """
-        heard, self._heard = self._heard, False
-        return heard and asyncio.get_running_loop().time() - self._told_at < self._settings.tool_seconds
+        """A command cannot be asked how far it is; that it writes at all is told as it comes."""
+        return False
 
     def __aiter__(self) -> AsyncIterator[AgentEvent]:
         return self
@@ -104,11 +106,12 @@ class PtyTurn:
             if self._over:
                 failure, self._failure = self._failure, None
                 raise failure or StopAsyncIteration
-            if self._guarded is None:
-                await self._begin()
-            else:
-                await self._step()
-        self._told_at = asyncio.get_running_loop().time()
+            try:
+                await self._go_on()
+            except OSError as error:
+                if error.errno in _NO_SPACE:
+                    raise DiskFull(what="the turn's files", where=f"{self._launcher.home} or {self._turn.log.parent}") from error
+                raise
         return self._ready.popleft()
 
     async def leave(self) -> None:
@@ -126,12 +129,24 @@ class PtyTurn:
     def _spec(self) -> AgentSpec:
         return self._launcher.spec
 
-    async def _begin(self) -> None:
+    async def _go_on(self) -> None:
+        if self._order is None:
+            await self._prepare()
+        elif self._guarded is None:
+            await self._begin(self._order)
+        else:
+            await self._step()
+
+    async def _prepare(self) -> None:
+        """Work out what to run. An empty event is told first: what the command does is done by a turn that was seen."""
+        if "/" not in self._spec.command[0] and self._launcher.program() is None:
+            raise AgentUnavailable(agent=self._launcher.name, detail=f"there is no program {self._spec.command[0]} on its PATH")
+        self._order = await order(self._agent, self._turn, self._settings, self._file)
+        self._ready.append(_ALIVE)
+
+    async def _begin(self, made: Order) -> None:
         """Start the command."""
         launcher, turn = self._launcher, self._turn
-        if "/" not in self._spec.command[0] and launcher.program() is None:
-            raise AgentUnavailable(agent=launcher.name, detail=f"there is no program {self._spec.command[0]} on its PATH")
-        made = await order(self._agent, turn, self._settings, self._file)
         if made.prompt is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._file.touch(mode=0o600)
@@ -152,7 +167,7 @@ class PtyTurn:
                 terminal=True,
             )
             self._device = device
-        self._order = made
+        self._said_at = self._alive_at = asyncio.get_running_loop().time()
         self._ready.extend(Notice(notice) for notice in made.notices)
 
     async def _step(self) -> None:
@@ -170,6 +185,11 @@ class PtyTurn:
         if isinstance(self._output, Screened) and now - self._settled_at >= _MOMENT and not self._over:
             self._settled_at = now
             self._ready.extend(self._output.settle())
+        if self._ready:
+            self._said_at = self._alive_at = now
+        elif self._heard and now - self._alive_at >= self._life and now - self._said_at < self._settings.tool_seconds:
+            self._heard, self._alive_at = False, now
+            self._ready.append(_ALIVE)
 
     async def _end(self) -> None:
         """The command has ended, or does so soon: it has nothing any more to write to."""

@@ -79,7 +79,9 @@ async def test_tools(rig: Rig, chat: Chat) -> None:
     assert run.exit_code == 3
     assert "exit 3" in run.input
     for call in (write, run):
-        assert next(event.status for event in played.of(ToolCall) if event.id == call.id) == "running"
+        *before, last = (event.status for event in played.of(ToolCall) if event.id == call.id)
+        assert set(before) <= {"running"}
+        assert last == call.status
     assert played.transcript.text.endswith("so it is")
 
 
@@ -122,7 +124,6 @@ async def test_cancel_in_mid_tool(rig: Rig, chat: Chat) -> None:
         assert live.busy_with_tool()
         reading.cancel()
     assert watched.gone_within(2)
-    assert not live.busy_with_tool()
     assert "never" not in transcript.text
     chat.session, chat.history = live.agent_session, live.model_history
     assert (await chat.play(rig.prompt(Say("afterwards")))).transcript.text.endswith("afterwards")

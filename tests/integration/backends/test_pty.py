@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import textwrap
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from turns import Played
 from watched import Watched
 
 from coder.agents import AgentSpec
-from coder.errors import AgentUnavailable, ProviderError
-from coder.events import Notice, TextDelta
+from coder.errors import AgentUnavailable, DiskFull, ProviderError
+from coder.events import AgentEvent, Notice, TextDelta
 from coder.task import AgentSession, ExecutionPath
 
 STANDIN = (sys.executable, str(Path(__file__).parents[2] / "agents" / "pty_standin.py"))
@@ -124,6 +125,13 @@ async def test_a_missing_program_is_said_so(tmp_path: Path) -> None:
     assert (facts.available, facts.install, facts.execution_path) == (False, "cargo install it", ExecutionPath.PTY)
 
 
+async def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    played = await play(tmp_path, shell("echo hello"), log=tmp_path / "full")
+    assert isinstance(played.error, DiskFull)
+    assert str(tmp_path) in played.error.message
+
+
 async def test_a_probe_tells_the_version(tmp_path: Path) -> None:
     async with chat(tmp_path, shell("", version_command=("sh", "-c", "echo; echo thing 1.2.3"), models=("m2",))) as talk:
         (facts,) = await talk.backend.probe()
@@ -144,10 +152,9 @@ async def test_watchers_see_it_as_it_comes(tmp_path: Path) -> None:
         async with talk.backend.run_turn(talk.turn("x")) as live, asyncio.timeout(30):
             async for event in live.events:
                 assert isinstance(event, TextDelta)
-                seen.append(event.text)
-                if len(seen) == 1:
+                seen += [event.text] if event.text else []
+                if event.text and "".join(seen) == "early\nmore\n":
                     await asyncio.to_thread((talk.worktree / "go").write_text, "!")
-    assert seen[0] == "early\nmore\n"
     assert "".join(seen) == "early\nmore\nworking!\nlate\n"
 
 
@@ -165,18 +172,21 @@ async def test_a_child_is_a_tool_where_the_output_does_not_tell(tmp_path: Path) 
         assert not live.busy_with_tool()
 
 
-async def test_something_that_only_turns_on_the_screen_is_a_sign_of_life_for_a_while(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seconds", "signs"), [(3600.0, 3), (0.001, 1)])
+async def test_something_that_only_turns_on_the_screen_is_a_sign_of_life_for_a_while(tmp_path: Path, seconds: float, signs: int) -> None:
+    """The first event is told before the program starts, so that a turn that did something was always seen."""
     spinner = 'import sys\nwhile True: sys.stdout.write("\\r|" "\\r/")'
-    for seconds, alive in ((3600.0, True), (0.001, False)):
-        place = tmp_path / str(alive)
-        place.mkdir()
-        async with chat(place, python(spinner), tool_seconds=seconds) as talk, talk.backend.run_turn(talk.turn("x")) as live:
-            reading = asyncio.ensure_future(_read(live.events))
-            async with asyncio.timeout(30):
-                done, _ = await asyncio.wait([reading], timeout=2)
-            assert not done
-            assert await live.reconcile() is alive
+    async with chat(tmp_path, python(spinner), tool_seconds=seconds, inactivity_seconds=0.3) as talk:
+        events: list[AgentEvent] = []
+        async with talk.backend.run_turn(talk.turn("x")) as live:
+            reading = asyncio.ensure_future(_read(live.events, events))
+            await asyncio.wait([reading], timeout=2)
+            assert not reading.done()
+            assert not await live.reconcile()
             reading.cancel()
+    assert set(events) == {TextDelta("")}
+    assert len(events) >= signs
+    assert len(events) == 1 or signs > 1
 
 
 async def test_leaving_ends_it_with_its_descendants(tmp_path: Path) -> None:
@@ -211,7 +221,6 @@ async def test_a_question_at_the_terminal_is_silence(tmp_path: Path) -> None:
         reading = asyncio.ensure_future(_read(live.events))
         done, _ = await asyncio.wait([reading], timeout=2)
         assert not done
-        await live.reconcile()
         assert not await live.reconcile()
         assert not live.busy_with_tool()
         reading.cancel()
@@ -297,6 +306,7 @@ def _fields(session: AgentSession) -> dict[str, Any]:
     return {"id": session.id, "config_hash": session.config_hash, "home": session.home, "status": session.status}
 
 
-async def _read(events: Any) -> None:
-    async for _ in events:
-        pass
+async def _read(events: AsyncIterator[AgentEvent], into: list[AgentEvent] | None = None) -> None:
+    async for event in events:
+        if into is not None:
+            into.append(event)
