@@ -84,6 +84,11 @@ class AcpSessions:
         self._going: set[asyncio.Task[None]] = set()
         self.learned = Learned()
 
+    @property
+    def processes(self) -> tuple[AcpProcess, ...]:
+        """Those that are not over."""
+        return tuple(self._processes.values())
+
     async def stop(self) -> None:
         """End all processes and wait until nothing lives."""
         for process in list(self._processes.values()):

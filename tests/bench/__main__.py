@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from tests.bench import bed, cycles, places, turns
+from tests.bench import acp, bed, cycles, places, turns
 from tests.bench.figure import Figure, load, table
 
 FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
@@ -20,6 +20,9 @@ FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
     "depth": cycles.depth,
     "snapshots": places.snapshots,
     "service": places.service,
+    "acp-relay": acp.relay,
+    "acp-memory": acp.memory,
+    "acp-goose": acp.goose,
 }
 
 
