@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from coder.backends.acp_process import AcpProcess
 from coder.backends.acp_sessions import AcpSessions
 from coder.backends.acp_turn import AcpTurn
 from coder.backends.launcher import Launcher
@@ -40,6 +41,11 @@ class AcpBackend:
         self._launcher = launcher
         self._sessions = AcpSessions(launcher, settings, warm)
         self._version: tuple[tuple[str, float], str | None] | None = None
+
+    @property
+    def processes(self) -> tuple[AcpProcess, ...]:
+        """Those that run now."""
+        return self._sessions.processes
 
     async def start(self) -> None:
         """Nothing is warmed up: a process starts with the first turn that needs it."""

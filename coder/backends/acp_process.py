@@ -51,6 +51,7 @@ class Held:
         options: what it lets one choose, and what is chosen.
         commands: its slash commands as of now.
         turn: the turn that runs in it.
+        taken: whether it is a turn's, also while that turn still prepares its prompt.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Held:
     options: Options = field(default_factory=Options)
     commands: tuple[Command, ...] = ()
     turn: Hearer | None = None
+    taken: bool = True
 
 
 class AcpProcess:
@@ -168,7 +170,7 @@ class AcpProcess:
 
     def leave(self, held: Held, turn: Hearer) -> None:
         """Keep its updates from the turn."""
-        held.turn = None
+        held.turn, held.taken = None, False
         self._remove(turn.log)
 
     def _remove(self, log: TurnLog) -> None:
@@ -176,7 +178,7 @@ class AcpProcess:
             self._logs.remove(log)
 
     def hold(self, session_id: str, worktree: Path, options: Options) -> Held:
-        """Keep a session that was made or loaded."""
+        """Keep a session that was made or loaded for a turn."""
         held = Held(session_id, worktree, options, self._early.pop(session_id, ()))
         self._early.clear()
         self.sessions[session_id] = held

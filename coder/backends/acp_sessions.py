@@ -84,6 +84,11 @@ class AcpSessions:
         self._going: set[asyncio.Task[None]] = set()
         self.learned = Learned()
 
+    @property
+    def processes(self) -> tuple[AcpProcess, ...]:
+        """Those that are not over."""
+        return tuple(self._processes.values())
+
     async def stop(self) -> None:
         """End all processes and wait until nothing lives."""
         for process in list(self._processes.values()):
@@ -118,7 +123,7 @@ class AcpSessions:
             raise
         except BaseException:
             self._warm.release(process)
-            if not any(held.turn for held in process.sessions.values()):
+            if not any(held.taken for held in process.sessions.values()):
                 process.end("it did not open a session")  # and who knows what it does instead
             raise
 
@@ -167,18 +172,22 @@ class AcpSessions:
 
     async def _session(self, process: AcpProcess, turn: Turn, wanted: Wanted) -> Entered:
         held, why = await self._resumed(process, turn, wanted)
-        prompt, notices = turn.prompt, []
+        fresh = held is None
         if held is None:
             from coder.backends.acp_client import open_session
 
             session_id, result = await open_session(process.connection, str(turn.cwd))
             held = process.hold(session_id, turn.worktree, told(result))
             self._learn(process, held)
-            if earlier := await turn.earlier():
+        try:
+            prompt, notices = turn.prompt, await self._choose(process, held, wanted)
+            if fresh and (earlier := await turn.earlier()):
                 prompt = PRIMED.format(earlier=earlier, prompt=turn.prompt)
                 forgot = f"Agent {self._launcher.name} does not remember this chat, {why}"
-                notices.append(f"{forgot}; it was given the conversation so far in a new session.")
-        notices += await self._choose(process, held, wanted)
+                notices.insert(0, f"{forgot}; it was given the conversation so far in a new session.")
+        except BaseException:
+            held.taken = False
+            raise
         session = AgentSession(held.id, wanted.config_hash, self._launcher.home_name)
         return Entered(process, held, prompt, tuple(notices), session)
 
@@ -192,7 +201,8 @@ class AcpSessions:
         if known.home != self._launcher.home_name:
             return None, "since its session is kept in the home of another node"
         held = process.sessions.get(known.id)
-        if held is not None and held.turn is None:
+        if held is not None and not held.taken:
+            held.taken = True
             return held, ""
         if held is not None or known.status == "lost" or known.id in self._lost:
             return None, "since its process ended in the middle of its work"
@@ -265,15 +275,15 @@ class AcpSessions:
     async def _close_spare(self, process: AcpProcess) -> None:
         from coder.backends.acp_client import RequestError, close_session
 
-        spare = [held for held in process.sessions.values() if held.turn is None][:-SESSIONS_HELD]
-        if spare and not process.can("close") and not any(held.turn for held in process.sessions.values()):
-            process.retire()  # it can let go of them in no other way
-            return
-        for held in spare if process.can("close") else ():
-            del process.sessions[held.id]
+        while len(spare := [held for held in process.sessions.values() if not held.taken]) > SESSIONS_HELD:
+            if not process.can("close"):
+                if not any(held.taken for held in process.sessions.values()):
+                    process.retire()  # it can let go of them in no other way
+                return
+            del process.sessions[spare[0].id]
             with suppress(RequestError, ConnectionError, TimeoutError):  # then it goes with the process
                 async with asyncio.timeout(CLOSE_SECONDS):
-                    await close_session(process.connection, held.id)
+                    await close_session(process.connection, spare[0].id)
 
 
 def _listed(choice: Choice) -> str:

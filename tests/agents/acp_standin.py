@@ -187,7 +187,7 @@ ACTS: dict[str, Any] = {
     "spawn!": lambda s, _: s.spawn(True),
     "read": lambda s, rest: s.file("fs/read_text_file", rest),
     "write": lambda s, rest: s.file("fs/write_text_file", rest.partition(" ")[0], content=rest.partition(" ")[2]),
-    "tick": lambda s, rest: [(s.say(f"{time.monotonic_ns()}"), time.sleep(0.002)) for _ in range(int(rest))],
+    "tick": lambda s, rest: [(s.say(f"{time.monotonic_ns()} "), time.sleep(0.002)) for _ in range(int(rest))],
     "recall": lambda s, _: s.say(f"heard {len(s.heard)}, last {s.heard[-1] if s.heard else None!r}"),
 }
 

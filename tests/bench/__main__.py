@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from coder.host.loop import run
-from tests.bench import agents, bed, cycles, places, turns
+from tests.bench import acp, agents, bed, cycles, places, turns
 from tests.bench.figure import Figure, load, table
 
 FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
@@ -21,6 +21,9 @@ FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
     "snapshots": places.snapshots,
     "service": places.service,
     "opencode": agents.opencode,
+    "acp-relay": acp.relay,
+    "acp-memory": acp.memory,
+    "acp-goose": acp.goose,
 }
 
 

@@ -27,7 +27,7 @@ from coder.task import AgentSession
 from coder.transcript import Transcript
 
 Kind = TypeVar("Kind")
-SECONDS = 60.0
+SECONDS = 150.0
 ALLOWED = Answer(True)
 
 
@@ -133,7 +133,7 @@ class Bench:
 
     @property
     def processes(self) -> list[AcpProcess]:
-        return list(self.backend._sessions._processes.values())
+        return list(self.backend.processes)
 
 
 @asynccontextmanager

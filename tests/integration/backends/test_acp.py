@@ -427,6 +427,14 @@ async def test_a_process_keeps_a_bounded_number_of_sessions_open(agent: Bench) -
     assert (await chats[0].play("recall")).text == "heard 1, last 'say hello'", "loaded again"
 
 
+async def test_sessions_that_begin_and_end_at_once_are_not_closed_under_their_turns(agent: Bench) -> None:
+    chats = [agent.chat(f"tree-{number}") for number in range(24)]
+    for prompt, said in (("say hello", "hello"), ("recall", "heard 1, last 'say hello'")):
+        played = await asyncio.gather(*(chat.play(prompt) for chat in chats))
+        assert [(each.error, each.text) for each in played] == [(None, said)] * len(chats)
+    assert len(agent.processes[0].sessions) == 8
+
+
 async def test_stopping_leaves_no_process_and_may_be_called_at_any_time(tmp_path: Path) -> None:
     async with standin(tmp_path, multiplex=False) as agent:
         await agent.backend.stop()
