@@ -12,8 +12,10 @@ from golden_events import as_lines, lines_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coder.events import AgentEvent, Notice, RetryScheduled
+from coder.events import AgentEvent, Notice, PermissionRequest, Question, RetryScheduled
+from coder.permission import Answer
 from coder.protocols.opencode import TurnReading
+from coder.protocols.opencode_answers import Reply, Waiting
 from coder.protocols.opencode_words import asked, failure, question
 from coder.transcript import Transcript
 
@@ -239,3 +241,31 @@ def test_a_question_of_several_parts_has_an_id_for_each() -> None:
 )
 def test_a_failure_is_a_sentence(error: Any, part: str) -> None:
     assert part in failure(error)
+
+
+def test_a_reply_says_once_or_why_not_and_comes_once() -> None:
+    waiting = Waiting()
+    waiting.hear([PermissionRequest("per_1", "bash", "execute", "ls"), PermissionRequest("per_2", "bash", "execute", "rm")])
+    assert waiting.answer("per_1", Answer(True)) == Reply("/permission/per_1/reply", {"reply": "once"})
+    assert waiting.answer("per_1", Answer(True)) is None
+    refused = waiting.answer("per_2", Answer(False))
+    assert refused is not None
+    assert refused.body["reply"] == "reject"
+    assert refused.body["message"]
+
+
+@given(st.permutations(["que_1#0", "que_1#1", "que_1#2"]))
+def test_a_question_is_replied_to_when_all_its_parts_are_answered(order: list[str]) -> None:
+    waiting = Waiting()
+    waiting.hear([Question(f"que_1#{number}", "?") for number in range(3)])
+    *early, last = [waiting.answer(part, Answer(True, answers=(part[-1],))) for part in order]
+    assert early == [None, None]
+    assert last == Reply("/question/que_1/reply", {"answers": [["0"], ["1"], ["2"]]})
+
+
+def test_a_question_that_is_not_answered_is_rejected_whole() -> None:
+    waiting = Waiting()
+    waiting.hear([Question("que_1#0", "?"), Question("que_1#1", "?"), Question("que_2", "?")])
+    assert waiting.answer("que_1#1", Answer(False)) == Reply("/question/que_1/reject", {})
+    assert waiting.answer("que_1#0", Answer(True)) is None
+    assert waiting.answer("que_2", Answer(True, answers=("a", "b"))) == Reply("/question/que_2/reply", {"answers": [["a", "b"]]})
