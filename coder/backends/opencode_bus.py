@@ -153,7 +153,7 @@ class Bus:
                     inbox.put(Oversized())
             return
         try:
-            payload = orjson.loads(event)["payload"]
+            payload = _parsed(event)["payload"]
             kind = payload["type"]
         except (ValueError, KeyError, TypeError):
             self.tell_all(Lost())  # whoever it was for finds out what it was
@@ -164,3 +164,11 @@ class Bus:
             self._routes[child[0]] = parents
         if (to := self._routes.get(session_of(payload))) is not None:
             to.put(payload, len(event))
+
+
+def _parsed(event: bytes) -> Any:
+    """The JSON of an event; bytes that are no UTF-8 become U+FFFD."""
+    try:
+        return orjson.loads(event)
+    except ValueError:
+        return orjson.loads(event.decode("utf-8", "replace"))

@@ -19,7 +19,7 @@ import orjson
 from coder.backends.guardian import Guarded
 from coder.backends.launcher import Launcher
 from coder.backends.opencode_bus import Bus, Gone
-from coder.backends.opencode_settings import variables
+from coder.backends.opencode_settings import shell, variables
 from coder.config import Settings
 from coder.errors import AgentUnavailable, TurnError
 
@@ -85,12 +85,13 @@ class Server:
         """
         await asyncio.to_thread(launcher.prepare)
         password = secrets.token_urlsafe(24)
+        extra = {**variables(launcher, settings, models, password), **await asyncio.to_thread(shell, launcher)}
         process = await launcher.spawn(
             (*launcher.spec.command, "--port", "0", "--hostname", "127.0.0.1"),
             cwd=launcher.home,
             worktree=None,
             network=network,
-            extra=variables(launcher, settings, models, password),
+            extra=extra,
         )
         server = cls(launcher.name, process, models)
         try:

@@ -9,10 +9,13 @@ import hashlib
 import itertools
 import json
 import secrets
+import shlex
+import shutil
 import string
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from coder.backends.launcher import Launcher
@@ -21,6 +24,7 @@ from coder.config import Settings
 from coder.ports import Turn
 
 ASKED = ("edit", "bash", "webfetch", "websearch", "external_directory", "doom_loop")
+SECRET = ("OPENCODE_SERVER_PASSWORD", "OPENCODE_CONFIG_CONTENT")
 QUIET = ("AUTOUPDATE", "MODELS_FETCH", "LSP_DOWNLOAD", "SHARE")
 LOGIN = ".local/share/opencode/auth.json"
 HASHED = 1  # rises when what a session must have been made with changes here
@@ -82,13 +86,27 @@ def variables(launcher: Launcher, settings: Settings, models: Iterable[str], pas
 
     Args:
         models: the endpoint's, without prefix.
-        password: what whoever speaks with it must know. Its own commands see it too, as opencode hands its environment on.
+        password: what whoever speaks with it must know.
     """
     found = {f"OPENCODE_DISABLE_{what}": "1" for what in QUIET}
     if not (launcher.home / LOGIN).is_file():
         found["OPENCODE_DISABLE_DEFAULT_PLUGINS"] = "1"  # they are for logins, and are installed from the network
     content = json.dumps(configuration(launcher, settings, models))
     return {**found, "OPENCODE_SERVER_PASSWORD": password, "OPENCODE_CONFIG_CONTENT": content}
+
+
+def shell(launcher: Launcher) -> dict[str, str]:
+    """Make the shell that opencode gives commands to, and the variable that names it.
+
+    opencode hands its whole environment on; this one takes the password of the server and the endpoint's key out of it, so that
+    a command that prints its environment does not print them. It is no wall: the server's memory is the same user's.
+    """
+    found = shutil.which("bash", path=launcher.environment().get("PATH")) or "/bin/sh"
+    made = launcher.home / "shell" / Path(found).name
+    made.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made.write_text(f'#!/bin/sh\nunset {" ".join(SECRET)}\nexec {shlex.quote(found)} "$@"\n')
+    made.chmod(0o700)
+    return {"SHELL": str(made)}
 
 
 def configuration(launcher: Launcher, settings: Settings, models: Iterable[str]) -> dict[str, Any]:

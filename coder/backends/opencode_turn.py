@@ -21,10 +21,11 @@ from coder.backends.opencode_session import Opening, open_session
 from coder.backends.opencode_settings import Wishes, message_id
 from coder.backends.turn_log import TurnLog
 from coder.errors import AgentUnavailable, InternalError, ProviderError, TurnError
-from coder.events import AgentEvent, Command, Commands, Notice, PermissionRequest, Question, RetryScheduled
+from coder.events import AgentEvent, Command, Commands, Notice, RetryScheduled
 from coder.permission import Answer
 from coder.ports import Turn
 from coder.protocols.opencode import TurnReading
+from coder.protocols.opencode_answers import Waiting
 from coder.protocols.opencode_words import commands
 from coder.task import AgentSession
 
@@ -33,7 +34,6 @@ ABORT_SECONDS = 4.0
 SETTLE_SECONDS = 1.0
 RECENT_MESSAGES = "100"
 RETRY_SECONDS = 27_105.0  # as long as native inference waits for its endpoint in one request
-NO_REASON = "The user does not allow this; do without it, or say what is missing."
 
 
 class OpencodeTurn:
@@ -60,8 +60,7 @@ class OpencodeTurn:
         self._reading: TurnReading | None = None
         self._prompted = self._over = self._stopped = False
         self._idle_twice = 0
-        self._kinds: dict[str, Question | PermissionRequest] = {}
-        self._answered: dict[str, tuple[str, ...]] = {}
+        self._waiting = Waiting()
         self._commands: tuple[Command, ...] | None = None
         self._telling: asyncio.Task[None] | None = None
 
@@ -97,32 +96,11 @@ class OpencodeTurn:
 
     async def answer(self, request_id: str, answer: Answer) -> None:
         """Tell opencode; a question of several parts is answered when all of them are."""
-        asked = self._kinds.pop(request_id, None)
-        if asked is None or self._server is None:
+        reply = self._waiting.answer(request_id, answer)
+        if reply is None or self._server is None:
             return
-        path, body = (
-            f"/permission/{request_id}/reply",
-            {"reply": "once"}
-            if answer.allow
-            else {
-                "reply": "reject",
-                "message": answer.message or NO_REASON,
-            },
-        )
-        if isinstance(asked, Question):
-            whole = request_id.partition("#")[0]
-            self._answered[request_id] = answer.answers
-            if any(other.partition("#")[0] == whole for other in self._kinds) and answer.allow:
-                return
-            parts = sorted(
-                (name for name in self._answered if name.partition("#")[0] == whole), key=lambda name: int(name.partition("#")[2] or 0)
-            )
-            path, body = f"/question/{whole}/reply", {"answers": [list(self._answered.pop(name)) for name in parts]}  # type: ignore[dict-item]
-            if not answer.allow:
-                path, body = f"/question/{whole}/reject", {}
-                self._kinds = {name: kind for name, kind in self._kinds.items() if name.partition("#")[0] != whole}
         try:
-            await self._server.ask("POST", path, body=body, directory=self._wishes.directory)
+            await self._server.ask("POST", reply.path, body=reply.body, directory=self._wishes.directory)
         except Refused as refused:
             self._log.line(f"opencode no longer waits for an answer to {request_id} ({refused})")
         except TurnError as error:
@@ -261,7 +239,7 @@ class OpencodeTurn:
 
     def _tell(self, events: list[AgentEvent]) -> None:
         """Hand events out; from here on what they ask can be answered, and all parts of a question are known."""
-        self._kinds |= {event.id: event for event in events if isinstance(event, PermissionRequest | Question)}
+        self._waiting.hear(events)
         self._ready.extend(events)
 
     async def _look(self, reading: TurnReading) -> None:

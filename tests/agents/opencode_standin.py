@@ -1,16 +1,18 @@
 """A stand-in for `opencode serve`: its routes and its bus, and a script in the prompt that says what goes wrong.
 
-Run as `opencode_standin.py serve --port 0 --hostname 127.0.0.1`. What a prompt may hold, one a line, in order:
-    say TEXT            a text, a word a delta, and once more as a whole      double TEXT   the same, every event twice
+Run as `opencode_standin.py serve --port 0 --hostname 127.0.0.1`. What a prompt may hold, one a line (a colon may follow the word):
+    say TEXT            a text, a word a delta, and once more as a whole      think TEXT    reasoning, likewise
+    double TEXT         a text, every event twice                             recall        says what was prompted before
+    write PATH: TEXT    a tool call that writes a file                        run COMMAND   one that runs a command
+    ask COMMAND         one that asks first, or says `denied: <message>`      crash CODE    the server exits
     cut                 the event stream breaks here                          lose TEXT     said while nobody hears: the stream is cut first
-    tool COMMAND        a tool call that runs and completes                   ask COMMAND   one that waits for a permission
     huge BYTES          a text of that size in deltas of 64 KiB, no whole     line BYTES    one event of that size
-    garbage             events that are no JSON, and no event                 retry SECONDS the provider fails; it is asked again then
-    stderr BYTES        that much noise beside the answer                     invalid       bytes that are no UTF-8 beside it
-    never               nothing more comes, the status stays busy             deaf          likewise, and an abort is not answered
-    clock TIMES         a text of so many deltas, each the moment it is sent, 5 ms apart
+    garbage             events that are no JSON, and no event                 invalid       a text with bytes that are no UTF-8
+    flood BYTES         that much noise beside the answer                     mutter        bytes that are no UTF-8 beside it
+    clock TIMES         so many deltas, each the moment it is sent            retry SECONDS the provider fails; it is asked again then
+    silent              nothing more comes, the status stays busy             deaf          likewise, and an abort is not answered
     nothing             the turn ends without a word                          idle          the status says idle, and nothing ends
-    stale               it ends, but the event that says idle is lost         crash CODE    the server exits
+    stale               it ends, but the event that says idle is lost
 Whatever was said is in `GET …/message`. The environment variable STANDIN_START=exit|never|slow is about its start.
 """
 
@@ -20,14 +22,18 @@ import base64
 import itertools
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+WORDS = {"say-huge": "huge"}
 PASSWORD = os.environ.get("OPENCODE_SERVER_PASSWORD", "")
 numbers = itertools.count(1)
 
@@ -83,7 +89,7 @@ class Turn(threading.Thread):
         self.tell("message.updated", info=self.info)
         for line in self.lines:
             word, _, rest = line.strip().partition(" ")
-            step = getattr(self, f"do_{word}", None)
+            step = getattr(self, f"do_{WORDS.get(word.rstrip(':'), word.rstrip(':'))}", None)
             if step is not None and step(rest) is False:
                 return
             if self.stop.is_set():
@@ -111,8 +117,8 @@ class Turn(threading.Thread):
             self.tell("message.part.updated", times, part=part)
         return part
 
-    def do_say(self, text: str, times: int = 1) -> None:
-        part = self.part({"id": new("prt"), "type": "text", "text": "", "time": {"start": 1}}, times)
+    def do_say(self, text: str, times: int = 1, kind: str = "text") -> None:
+        part = self.part({"id": new("prt"), "type": kind, "text": "", "time": {"start": 1}}, times)
         for piece in text.split(" "):
             delta = piece if not part["text"] else f" {piece}"
             part["text"] += delta
@@ -129,12 +135,43 @@ class Turn(threading.Thread):
         house.send(None)
         self.part({"id": new("prt"), "type": "text", "text": text, "time": {"start": 1, "end": 2}}, heard=False)
 
-    def do_tool(self, command: str) -> None:
-        call = {"id": new("prt"), "type": "tool", "tool": "bash", "callID": new("call")}
-        asked = {"input": {"command": command}}
-        self.part({**call, "state": {"status": "pending", "input": {}}})
-        self.part({**call, "state": {"status": "running", **asked}})
-        self.part({**call, "state": {"status": "completed", **asked, "output": "ran", "metadata": {"exit": 0}}})
+    def do_think(self, text: str) -> None:
+        self.do_say(text, kind="reasoning")
+
+    def do_recall(self, _: str) -> None:
+        self.do_say(" ".join(house.sessions[self.session]["prompts"][:-1]))
+
+    def do_write(self, rest: str) -> None:
+        path, _, text = rest.partition(": ")
+        (Path(house.sessions[self.session]["directory"]) / path).write_text(text.replace("\\n", "\n"))
+        self.tool("write", {"filePath": path}, "completed", "written", {})
+
+    def tool(self, tool: str, given: dict[str, Any], status: str, output: str, told: dict[str, Any], name: str = "") -> str:
+        name = name or new("prt")
+        state = {"status": status, "input": given, "output": output, "metadata": {"output": output, **told}}
+        self.part({"id": name, "type": "tool", "tool": tool, "callID": f"call_{name}", "state": state})
+        return name
+
+    def do_run(self, command: str) -> None:
+        given = {"command": command}
+        name = self.tool("bash", given, "running", "", {})
+        directory = house.sessions[self.session]["directory"]
+        process = subprocess.Popen(
+            ("bash", "-c", command), cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        output = b""
+        while True:
+            over = process.poll() is not None
+            if piece := process.stdout.read() or b"":
+                output += piece
+                self.tool("bash", given, "running", output[-30_000:].decode(errors="replace"), {}, name)
+            elif over:
+                break
+            if self.stop.wait(0.02) and process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+        self.tool("bash", given, "completed", output[-30_000:].decode(errors="replace"), {"exit": process.returncode}, name)
 
     def do_ask(self, command: str) -> None:
         request = {
@@ -147,9 +184,13 @@ class Turn(threading.Thread):
         answered, answer = threading.Event(), {}
         house.asked[request["id"]] = (request, answered, answer)
         self.tell("permission.asked", **{name: value for name, value in request.items() if name != "sessionID"})
-        while not answered.wait(0.05) and not self.stop.is_set():
-            pass
-        self.do_say(json.dumps(answer))
+        while not answered.wait(0.05):
+            if self.stop.is_set():
+                return
+        if answer["reply"] == "once":
+            self.do_run(command)
+        else:
+            self.do_say(f"denied: {answer['message']}")
 
     def do_huge(self, size: str) -> None:
         part = self.part({"id": new("prt"), "type": "text", "text": "", "time": {"start": 1}})
@@ -175,14 +216,20 @@ class Turn(threading.Thread):
         status = {"type": "retry", "attempt": next(numbers), "message": "too busy", "next": (time.time() + float(seconds)) * 1000}
         self.tell("session.status", status=status)
 
-    def do_stderr(self, size: str) -> None:
+    def do_flood(self, size: str) -> None:
         for _ in range(int(size) // 65_536):
             os.write(2, b"noise " * 10_922 + b"end\n")
 
-    def do_invalid(self, _: str) -> None:
+    def do_mutter(self, _: str) -> None:
         os.write(2, b"fine \xff\xfe fine\n")
 
-    def do_never(self, _: str) -> None:
+    def do_invalid(self, _: str) -> None:
+        part = self.part({"id": new("prt"), "type": "text", "text": "", "time": {"start": 1}})
+        told = {"sessionID": self.session, "messageID": self.info["id"], "partID": part["id"], "field": "text", "delta": "fine HERE fine"}
+        event = json.dumps({"payload": {"id": new("evt"), "type": "message.part.delta", "properties": told}}).encode()
+        house.send(b"data: " + event.replace(b"HERE", b"\xff\xfe") + b"\n\n")
+
+    def do_silent(self, _: str) -> None:
         self.stop.wait()
 
     def do_deaf(self, _: str) -> bool:
@@ -206,7 +253,7 @@ class Turn(threading.Thread):
         house.send(sent)
         sent.wait(5)  # what was said before has left the house
         os.write(2, b"the stand-in falls over\n")
-        os._exit(int(code))
+        os._exit(int(code or 1))
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -243,11 +290,13 @@ class Answers(BaseHTTPRequestHandler):
             return
         if path == ["session"]:
             name = new("ses")
-            house.sessions[name] = {"directory": self.path.partition("directory=")[2], "messages": []}
+            directory = parse_qs(urlsplit(self.path).query)["directory"][0]
+            house.sessions[name] = {"directory": directory, "messages": [], "prompts": []}
             self.reply({"id": name})
         elif path[2:] == ["prompt_async"]:
             house.busy.add(path[1])
             self.reply(None, 204)
+            house.sessions[path[1]]["prompts"] += [part["text"] for part in body["parts"]]
             Turn(path[1], body["messageID"], body["parts"][-1]["text"]).start()
         elif path[2:] == ["abort"]:
             if path[1] in house.deaf:

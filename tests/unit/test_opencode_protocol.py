@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from golden_events import as_lines, lines_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coder.events import AgentEvent, Notice, RetryScheduled, TextDelta, ToolCall, Usage
+from coder.events import AgentEvent, Notice, PermissionRequest, Question, RetryScheduled
+from coder.permission import Answer
 from coder.protocols.opencode import TurnReading
+from coder.protocols.opencode_answers import Reply, Waiting
 from coder.protocols.opencode_words import asked, failure, question
 from coder.transcript import Transcript
 
@@ -45,15 +47,14 @@ def test_a_recording_becomes_the_expected_events(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_a_turn_is_settled_at_its_end_and_not_before(name: str) -> None:
+def test_nothing_is_shown_after_a_turn_is_settled(name: str) -> None:
     reading, payloads = recorded(name)
-    heard: list[bool] = []
+    shown_after: list[AgentEvent] = []
     for payload in payloads:
-        reading.hear(payload, NOW)
-        heard.append(reading.settled)
-    first = heard.index(True)
-    later = [event for payload in payloads[first + 1 :] for event in recorded(name)[0].hear(payload, NOW)]
-    assert not any(isinstance(event, TextDelta | ToolCall | Usage) for event in later)
+        settled = reading.settled
+        events = reading.hear(payload, NOW)
+        shown_after += events if settled else []
+    assert shown_after == []
 
 
 def snapshot_of(payloads: list[dict[str, Any]], session: str) -> list[dict[str, Any]]:
@@ -70,6 +71,7 @@ def snapshot_of(payloads: list[dict[str, Any]], session: str) -> list[dict[str, 
     return [{"info": each["info"], "parts": list(each["parts"].values())} for each in messages.values()]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(RECORDED), st.data())
 def test_events_that_come_twice_are_shown_once(name: str, data: st.DataObject) -> None:
     reading, payloads = recorded(name)
@@ -109,6 +111,7 @@ LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 TEXTS = st.lists(st.lists(st.text(LETTERS, min_size=1, max_size=5), min_size=1, max_size=5), min_size=1, max_size=3)
 
 
+@settings(max_examples=60, deadline=None)
 @given(TEXTS, st.data())
 def test_gaps_in_the_stream_change_nothing_of_what_was_said(texts: list[list[str]], data: st.DataObject) -> None:
     """Wherever the stream breaks, however much is lost, and whatever of it is in the snapshot already when it goes on."""
@@ -238,3 +241,31 @@ def test_a_question_of_several_parts_has_an_id_for_each() -> None:
 )
 def test_a_failure_is_a_sentence(error: Any, part: str) -> None:
     assert part in failure(error)
+
+
+def test_a_reply_says_once_or_why_not_and_comes_once() -> None:
+    waiting = Waiting()
+    waiting.hear([PermissionRequest("per_1", "bash", "execute", "ls"), PermissionRequest("per_2", "bash", "execute", "rm")])
+    assert waiting.answer("per_1", Answer(True)) == Reply("/permission/per_1/reply", {"reply": "once"})
+    assert waiting.answer("per_1", Answer(True)) is None
+    refused = waiting.answer("per_2", Answer(False))
+    assert refused is not None
+    assert refused.body["reply"] == "reject"
+    assert refused.body["message"]
+
+
+@given(st.permutations(["que_1#0", "que_1#1", "que_1#2"]))
+def test_a_question_is_replied_to_when_all_its_parts_are_answered(order: list[str]) -> None:
+    waiting = Waiting()
+    waiting.hear([Question(f"que_1#{number}", "?") for number in range(3)])
+    *early, last = [waiting.answer(part, Answer(True, answers=(part[-1],))) for part in order]
+    assert early == [None, None]
+    assert last == Reply("/question/que_1/reply", {"answers": [["0"], ["1"], ["2"]]})
+
+
+def test_a_question_that_is_not_answered_is_rejected_whole() -> None:
+    waiting = Waiting()
+    waiting.hear([Question("que_1#0", "?"), Question("que_1#1", "?"), Question("que_2", "?")])
+    assert waiting.answer("que_1#1", Answer(False)) == Reply("/question/que_1/reject", {})
+    assert waiting.answer("que_1#0", Answer(True)) is None
+    assert waiting.answer("que_2", Answer(True, answers=("a", "b"))) == Reply("/question/que_2/reply", {"answers": [["a", "b"]]})

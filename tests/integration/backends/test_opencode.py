@@ -60,7 +60,7 @@ def working_in(worktree: Path, guardian: int) -> list[int]:
 
 async def test_a_turn_writes_a_file_runs_a_command_and_the_next_one_remembers(chat: Chat, model_server: ModelServer) -> None:
     first = await chat.play(
-        "think: let me see\nsay: I write\nwrite notes.txt: written by opencode\\n\nrun: cat notes.txt; exit 3\nsay: all done"
+        "think: let me see\nsay: I write\nwrite notes.txt: written by opencode\\n\nrun: cat notes.txt; env; exit 3\nsay: all done"
     )
     assert first.error is None
     assert (chat.worktree / "notes.txt").read_text() == "written by opencode\n"
@@ -71,11 +71,14 @@ async def test_a_turn_writes_a_file_runs_a_command_and_the_next_one_remembers(ch
     assert (write.name, write.status) == ("write", "completed")
     assert (run.name, run.status, run.exit_code) == ("bash", "completed", 3)
     assert "written by opencode" in run.output
+    assert "OPENCODE_PID" in run.output
+    assert "PASSWORD" not in run.output
+    assert model_server.openai not in run.output
     assert first.transcript.usage.input_tokens > 0
     assert first.transcript.usage.context_tokens
     assert "init" in [command.name for command in first.of(Commands)[0].commands]
     kinds = [(request.kind, request.title) for request in first.of(PermissionRequest)]
-    assert kinds == [("edit", f"{chat.worktree}/notes.txt"), ("execute", "cat notes.txt; exit 3")]
+    assert kinds == [("edit", f"{chat.worktree}/notes.txt"), ("execute", "cat notes.txt; env; exit 3")]
     assert [request.call_id for request in first.of(PermissionRequest)] == [write.id, run.id]
 
     second = await chat.play("say: the second answer of this walk")

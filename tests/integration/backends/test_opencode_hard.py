@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -14,8 +15,9 @@ from guarded_processes import Watched, until
 from opencode_turns import House, house
 
 from coder.backends import guard, opencode_turn
-from coder.events import AgentEvent, Notice, PermissionRequest, RetryScheduled, TextDelta
+from coder.events import AgentEvent, Notice, PermissionRequest, RetryScheduled, TextDelta, ToolCall
 from coder.permission import Answer
+from coder.ports import LiveTurn
 from coder.transcript import TEXT_BYTES
 
 STANDIN = Path(__file__).resolve().parents[2] / "agents" / "opencode_standin.py"
@@ -48,10 +50,11 @@ def hears(text: str) -> Any:
         ("double one two three", "one two three"),
         ("say before\ncut\nsay after the cut", "before\n\nafter the cut"),
         ("say before\nlose what nobody heard\nsay after", "before\n\nwhat nobody heard\n\nafter"),
-        ("say one\ncut\nsay two\ncut\nlose three\ncut\ntool ls\nsay four", "one\n\ntwo\n\nthree\n\nfour"),
+        ("say one\ncut\nsay two\ncut\nlose three\ncut\nrun ls\nsay four", "one\n\ntwo\n\nthree\n\nfour"),
         ("say well\ngarbage\nsay still well", "well\n\nstill well"),
         ("say it ends unheard\nstale", "it ends unheard"),
         ("nothing", ""),
+        ("invalid\nsay well", "fine \ufffd\ufffd fine\n\nwell"),
     ],
 )
 async def test_the_same_is_said_whatever_happens_to_the_stream(made: House, script: str, said: str) -> None:
@@ -65,7 +68,7 @@ async def test_the_same_is_said_whatever_happens_to_the_stream(made: House, scri
 async def test_a_permission_that_was_asked_for_while_nobody_heard_is_found(made: House) -> None:
     played = await made.chat("a").play("cut\nask rm -r x", answers=lambda _: Answer(False, "not that"))
     assert [request.title for request in played.of(PermissionRequest)] == ["rm -r x"]
-    assert played.transcript.text == '{"reply": "reject", "message": "not that"}'
+    assert played.transcript.text == "denied: not that"
 
 
 async def test_a_huge_answer_is_bounded_and_a_huge_event_is_left_out_with_a_notice(made: House) -> None:
@@ -81,14 +84,14 @@ async def test_a_huge_answer_is_bounded_and_a_huge_event_is_left_out_with_a_noti
 
 
 async def test_what_it_prints_goes_to_the_turns_log_bounded(made: House) -> None:
-    played = await made.chat("a").play("invalid\nstderr 30000000\nsay done")
+    played = await made.chat("a").play("mutter\nflood 30000000\nsay done")
     assert played.transcript.text == "done"
     assert "fine \ufffd\ufffd fine" in played.log
     assert 1_000_000 < len(played.log) < 11_000_000
 
 
 async def test_endless_retries_are_shown_and_end(made: House) -> None:
-    played = await made.chat("a").play("say x\nretry 60\nretry 60\nnever")
+    played = await made.chat("a").play("say x\nretry 60\nretry 60\nsilent")
     assert played.error is not None
     assert played.error.reason == "provider"
     assert "kept failing" in played.error.message
@@ -105,7 +108,7 @@ async def test_a_session_that_is_idle_without_an_end_is_a_sentence(made: House) 
 
 async def test_a_turn_that_never_answers_can_be_asked_and_left(made: House) -> None:
     chat = made.chat("a")
-    async with made.backend.run_turn(chat.turn("say x\nnever")) as live:
+    async with made.backend.run_turn(chat.turn("say x\nsilent")) as live:
         async for event in live.events:
             if isinstance(event, TextDelta):
                 break
@@ -117,7 +120,7 @@ async def test_a_turn_that_never_answers_can_be_asked_and_left(made: House) -> N
 
 async def test_a_turn_that_does_not_hear_the_abort_costs_the_server(made: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opencode_turn, "ABORT_SECONDS", 1.5)
-    other = asyncio.ensure_future(made.chat("b").play("say waiting\nnever"))
+    other = asyncio.ensure_future(made.chat("b").play("say waiting\nsilent"))
     chat = made.chat("a")
     first = await chat.play("say x")
     watched = Watched([guardian(made), *guard.children(guardian(made))])
@@ -131,6 +134,24 @@ async def test_a_turn_that_does_not_hear_the_abort_costs_the_server(made: House,
     again = await chat.play("say z")
     assert again.transcript.text == "z"
     assert "its server ended unexpectedly" in again.of(Notice)[0].text
+
+
+async def test_what_is_left_of_a_cancelled_command_is_ended_by_its_directory(made: House) -> None:
+    chat, other = made.chat("a"), made.chat("b")
+    beside = asyncio.ensure_future(other.play("run sleep 2; echo slept"))
+    started: list[int] = []
+
+    def running(live: LiveTurn, event: AgentEvent) -> bool:
+        if isinstance(event, ToolCall) and "daemon" in event.output:
+            started.append(int(event.output.split()[1]))
+            return live.busy_with_tool()
+        return False
+
+    left = await chat.play("run: setsid sleep 60 & echo daemon $!; sleep 60", until=running)
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
+    assert left.session is not None
+    assert [call.output for call in (await beside).transcript.tool_calls] == ["slept\n"]
 
 
 async def test_a_crash_is_a_sentence_with_its_last_words(made: House) -> None:
