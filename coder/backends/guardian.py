@@ -30,6 +30,14 @@ from coder.errors import AgentUnavailable, InternalError
 BUFFER_BYTES = 65_536
 
 
+class OneWay(asyncio.StreamReaderProtocol):
+    """Reads a pipe, which has no other half to keep open: its end closes it on every event loop."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
+
+
 class Guarded:
     """A program that runs under a guardian.
 
@@ -112,7 +120,7 @@ class Guarded:
 
     async def _reader(self, pipe: IO[bytes], limit: int) -> asyncio.StreamReader:
         stream = asyncio.StreamReader(limit=limit)
-        transport, _ = await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
+        transport, _ = await self._loop.connect_read_pipe(lambda: OneWay(stream), pipe)
         self._reading.append(transport)
         return stream
 
