@@ -34,6 +34,14 @@ LINUX = sys.platform == "linux"
 LOOK_SECONDS, LOOK_SECONDS_NEAR, NEAR = 0.5, 0.1, 0.3
 
 
+class OneWay(asyncio.StreamReaderProtocol):
+    """Reads a pipe, which has no other half to keep open: its end closes it on every event loop."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
+
+
 class Guarded:
     """A program that runs under a guardian.
 
@@ -122,7 +130,7 @@ class Guarded:
 
     async def _reader(self, pipe: IO[bytes], limit: int) -> asyncio.StreamReader:
         stream = asyncio.StreamReader(limit=limit)
-        transport, _ = await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
+        transport, _ = await self._loop.connect_read_pipe(lambda: OneWay(stream), pipe)
         self._reading.append(transport)
         return stream
 

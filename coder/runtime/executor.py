@@ -110,7 +110,7 @@ class Executor:
     async def _attempt(self, running: Running, course: Course) -> End:
         """The one ladder from whatever happens to how the turn ends."""
         whole = course.task.timeout
-        limits = replace(self._limits, whole=whole.total_seconds() if whole is not None else None)
+        limits = self._limits if whole is None else replace(self._limits, whole=whole.total_seconds())
         try:
             await running.stoppable(self._turn(running, course, limits))
             return End(Outcome.COMPLETED)
