@@ -180,7 +180,11 @@ async def test_something_that_only_turns_on_the_screen_is_a_sign_of_life_for_a_w
         events: list[AgentEvent] = []
         async with talk.backend.run_turn(talk.turn("x")) as live:
             reading = asyncio.ensure_future(_read(live.events, events))
-            await asyncio.wait([reading], timeout=2)
+            async with asyncio.timeout(30):
+                while len(events) < signs:
+                    await asyncio.wait([reading], timeout=0.1)
+            if signs == 1:
+                await asyncio.wait([reading], timeout=2)
             assert not reading.done()
             assert not await live.reconcile()
             reading.cancel()
