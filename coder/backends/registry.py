@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from coder.agents import AgentSpec, Endpoint, Protocol, Registry, parse
+from coder.backends.acp import AcpBackend
 from coder.backends.environment import agent_environment
 from coder.backends.gate import Gated
 from coder.backends.guardian import Guardians
 from coder.backends.launcher import Launcher
 from coder.backends.native import AGENT, NativeBackend
+from coder.backends.opencode import OpencodeBackend
+from coder.backends.pty import PtyBackend
 from coder.backends.sandbox import Sandbox
+from coder.backends.warm import Warm
 from coder.config import Settings
 from coder.errors import InvalidInput
 from coder.ports import Backend, Clock
@@ -94,13 +98,16 @@ def build_backends(settings: Settings, guardians: Guardians, homes: Path, sandbo
     makers = _makers(settings)
     backends: dict[str, Backend] = {AGENT: Gated(NativeBackend(settings, guardians, clock, sandbox, homes / AGENT), sandbox)}
     for name, spec in read_registry(settings).agents.items():
-        if spec.protocol not in makers:
-            continue
         launcher = Launcher(name, spec, guardians, homes, endpoint, sandbox)
         backends[name] = Gated(makers[spec.protocol](launcher), sandbox, name if spec.needs_network else None)
     return backends
 
 
 def _makers(settings: Settings) -> Mapping[Protocol, Callable[[Launcher], Backend]]:
-    """What makes a backend, by protocol."""
-    return {}
+    """What makes a backend, by protocol. All ACP agents of a node share the bounds on what is kept warm."""
+    warm = Warm(most=settings.warm_agents, memory=settings.warm_memory_bytes, idle=settings.agent_idle_seconds)
+    return {
+        "opencode": lambda launcher: OpencodeBackend(launcher, settings),
+        "acp": lambda launcher: AcpBackend(launcher, settings, warm),
+        "pty": lambda launcher: PtyBackend(launcher, settings),
+    }

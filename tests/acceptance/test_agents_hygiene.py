@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from blocking import Living, descendants
+from checkout import Checkout
 from running import Coder
 
 from coder.backends import guard
