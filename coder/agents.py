@@ -44,6 +44,7 @@ class AgentSpec(BaseModel):
     endpoint_files: dict[str, str] = Field({}, description="Files below its home, with their content, that do so")
     models: tuple[str, ...] = Field((), description="Models to offer where it cannot be asked")
     default_mode: str | None = Field(None, description="Mode of turns that name none")
+    confined_mode: str | None = Field(None, description="The same where coder's sandbox works: one without a sandbox of the agent's own")
     multiplex: bool = Field(False, description="acp: one process may hold several sessions")
     stream: Stream = Field("text", description="pty: what its output is")
     continue_command: tuple[str, ...] = Field((), description="pty: command that goes on with an earlier {session}")

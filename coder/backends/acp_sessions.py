@@ -166,7 +166,8 @@ class AcpSessions:
         spec = self._launcher.spec
         named = (turn.model or "").strip()
         default = (self._settings.default_model or "").strip() if spec.use_endpoint else ""
-        mode = (turn.mode_id or "").strip() or spec.default_mode or ""
+        usual = spec.confined_mode if self._launcher.confined and spec.confined_mode else spec.default_mode
+        mode = (turn.mode_id or "").strip() or usual or ""
         place = str(turn.cwd.relative_to(turn.worktree))
         return Wanted(named or default, bool(named), mode, (turn.thinking_option_id or "").strip(), place)
 

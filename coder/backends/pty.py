@@ -5,19 +5,14 @@ Invariant: nothing runs between turns; whoever leaves `run_turn` leaves no proce
 
 from __future__ import annotations
 
-import asyncio
-from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from coder.backends.command import HeadTail
 from coder.backends.launcher import Launcher
+from coder.backends.version import Version
 from coder.config import Settings
-from coder.errors import TurnError
 from coder.ports import AgentFacts, LiveTurn, Turn
 from coder.task import ExecutionPath
-
-_VERSION_SECONDS = 20.0
 
 
 class PtyBackend:
@@ -29,6 +24,7 @@ class PtyBackend:
         self._launcher = launcher
         self._settings = settings
         self._prepared = False
+        self._version = Version(launcher)
 
     async def start(self) -> None:
         """Nothing is kept warm."""
@@ -45,7 +41,7 @@ class PtyBackend:
         if program is None:
             detail = f"there is no program {spec.command[0]} on the PATH"
             return (AgentFacts(name, ExecutionPath.PTY, False, detail=detail, models=models, install=spec.install or None),)
-        version, detail = await self._version()
+        version, detail = await self._version.of(program)
         return (AgentFacts(name, ExecutionPath.PTY, True, version=version, detail=detail, models=models, path=program),)
 
     @asynccontextmanager
@@ -64,25 +60,3 @@ class PtyBackend:
         if not self._prepared:
             self._launcher.prepare()
             self._prepared = True
-
-    async def _version(self) -> tuple[str | None, str]:
-        """The first line that its version command prints, and a sentence when it does not work."""
-        spec = self._launcher.spec
-        argv = spec.version_command or (spec.command[0], "--version")
-        self._prepare()
-        try:
-            guarded = await self._launcher.spawn(argv, cwd=self._launcher.home, worktree=None, network=False, stdout=PIPE, stderr=STDOUT)
-        except TurnError as error:
-            return None, error.message
-        said = HeadTail(4096)
-        try:
-            async with asyncio.timeout(_VERSION_SECONDS):
-                while guarded.stdout is not None and (chunk := await guarded.stdout.read(4096)):
-                    said.add(chunk)
-                code = await guarded.wait()
-        except TimeoutError:
-            return None, f"{' '.join(argv)} did not end within {_VERSION_SECONDS:.0f} s"
-        finally:
-            await guarded.stop()
-        first = next((line.strip() for line in said.text().splitlines() if line.strip()), "")
-        return (first or None, "") if code == 0 else (None, f"{' '.join(argv)} ended with {code}: {first}")

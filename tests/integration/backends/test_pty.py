@@ -133,9 +133,9 @@ async def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
 
 
 async def test_a_probe_tells_the_version(tmp_path: Path) -> None:
-    async with chat(tmp_path, shell("", version_command=("sh", "-c", "echo; echo thing 1.2.3"), models=("m2",))) as talk:
+    async with chat(tmp_path, shell("", version_command=("sh", "-c", "echo; echo careful >&2; echo thing 1.2.3"), models=("m2",))) as talk:
         (facts,) = await talk.backend.probe()
-    assert (facts.available, facts.version, facts.models, facts.path) == (True, "thing 1.2.3", ("m1", "m2"), "/bin/sh")
+    assert (facts.available, facts.version, facts.models, facts.path) == (True, "1.2.3", ("m1", "m2"), "/bin/sh")
     (tmp_path / "other").mkdir()
     async with chat(tmp_path / "other", shell("", version_command=("sh", "-c", "echo broken; exit 4"))) as talk:
         (facts,) = await talk.backend.probe()
