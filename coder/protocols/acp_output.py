@@ -71,7 +71,8 @@ def _raw(raw: Any) -> str:
 def exit_code(raw: Any, meta: Any) -> int | None:
     """The exit code of a command that ended, where the agent tells one."""
     terminal = meta.get("terminal_exit") if isinstance(meta, Mapping) else None
-    for place in (raw, terminal):
+    beside = raw.get("metadata") if isinstance(raw, Mapping) else None
+    for place in (raw, beside, terminal):
         if isinstance(place, Mapping):
             for name in ("exit_code", "exitCode", "exit"):
                 if isinstance(code := place.get(name), int) and not isinstance(code, bool):

