@@ -74,6 +74,14 @@ class Place:
         """Whether the session's server ended without having been asked to."""
         return session.id in self._lost
 
+    def holds(self, session: AgentSession) -> bool:
+        """Whether the present server itself has had the session."""
+        return session.id in self._used
+
+    def refused(self, session: str) -> None:
+        """The server does not take a session's prompt: whether it still has it is asked the next time."""
+        self._used.discard(session)
+
     def used(self, session: str) -> None:
         """A session is held by the present server."""
         self._lost.discard(session)

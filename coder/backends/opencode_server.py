@@ -22,6 +22,7 @@ from coder.backends.opencode_bus import Bus, Gone
 from coder.backends.opencode_settings import shell, variables
 from coder.config import Settings
 from coder.errors import AgentUnavailable, TurnError
+from coder.events import Command
 
 START_SECONDS = 90.0  # 3 s warm, 10 s cold and alone; a busy machine at its first start takes longer
 HEALTH_SECONDS = 1.0  # a question that comes too early is never answered
@@ -50,12 +51,14 @@ class Server:
 
     Attributes:
         models: the endpoint's models it was started with, without prefix.
+        commands: the slash commands by directory; opencode itself reads them once, at its start in a directory.
         turns: how many turns use it at this moment.
     """
 
     def __init__(self, name: str, process: Guarded, models: tuple[str, ...]) -> None:
         self.process = process
         self.models = models
+        self.commands: dict[str, tuple[Command, ...]] = {}
         self.turns = 0
         self.printed: set[Callable[[bytes], None]] = set()
         self._name = name

@@ -58,6 +58,8 @@ async def _refusal(server: Server, place: Place, wishes: Wishes, stored: AgentSe
         return "its server ended unexpectedly"
     if not place.remembers(stored):
         return "its server ended unexpectedly" if stored.status == "lost" else "its session was left in another home"
+    if place.holds(stored):
+        return None
     try:
         await server.ask("GET", f"/session/{stored.id}")
     except Refused:

@@ -153,6 +153,7 @@ class OpencodeTurn:
         try:
             await self._prompt(server, opening, prompt, command)
         except Refused as refused:
+            self._place.refused(opening.session)
             raise AgentUnavailable(f"opencode did not take the prompt ({refused}); see the turn's log, then retry.") from refused
         self._reading = reading
         self._log.line(f"opencode session {opening.session}, model {self._wishes.model or 'its own choice'}, prompt {prompt}")
@@ -190,8 +191,12 @@ class OpencodeTurn:
         return (name, arguments) if any(name == command.name for command in self._commands) else None
 
     async def _known_commands(self, server: Server) -> tuple[Command, ...]:
+        directory = self._wishes.directory
+        if (known := server.commands.get(directory)) is not None:
+            return known
         try:
-            return commands(await server.ask("GET", "/command", directory=self._wishes.directory))
+            found = server.commands[directory] = commands(await server.ask("GET", "/command", directory=directory))
+            return found
         except (Refused, TooMuch) as error:
             self._log.line(f"opencode does not tell its commands ({type(error).__name__} {error})")
             return ()
