@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from blocking import Living, descendants
+from checkout import Checkout
 from running import Coder
 
 from coder.backends import guard
@@ -35,7 +36,15 @@ LEASE = 5.0
 GONE = 2.0
 START = 240.0
 AWAY, HELD = "86399", "86398"
-SCRIPT = f"setsid sleep {AWAY} &\\nexec sleep {HELD}\\n"
+SCRIPT = f"setsid sleep {AWAY} &\nexec sleep {HELD}\n"
+
+
+@pytest.fixture
+def checkout(checkout: Checkout) -> Checkout:
+    """With the script in its history, so in every worktree."""
+    checkout.write("hold.sh", SCRIPT)
+    checkout.commit("hold")
+    return checkout
 
 
 @pytest.fixture
@@ -78,7 +87,7 @@ def everybody(coder: Coder) -> list[int]:
 def busy(coder: Coder, project: str) -> list[int]:
     """Have every agent run the script; answers everybody once all scripts run. codex looks after its command only now and then."""
     for agent in AGENTS:
-        coder.queue(project, "Hold on.", f"write hold.sh: {SCRIPT}", "run: sh hold.sh", "hang", agent=agent, mode_id=MODES.get(agent))
+        coder.queue(project, "Hold on.", "run: sh hold.sh", "hang", agent=agent, mode_id=MODES.get(agent))
 
     def running() -> list[int]:
         pids = everybody(coder)
@@ -86,7 +95,12 @@ def busy(coder: Coder, project: str) -> list[int]:
         there = all(lines.count(["sleep", seconds]) == len(AGENTS) for seconds in (AWAY, HELD))
         return pids if there else []
 
-    return coder.until(running, START)
+    try:
+        return coder.until(running, START)
+    except AssertionError:
+        told(coder, "not all of them hold")
+        print(coder.rows("select id, agent, state, error, output_summary from tasks order by id"))
+        raise
 
 
 def told(coder: Coder, when: str) -> None:
