@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -43,9 +42,8 @@ SCRIPT = f"setsid sleep {AWAY} &\nexec sleep {HELD}\n"
 @pytest.fixture
 def checkout(checkout: Checkout) -> Checkout:
     """With the script in its history, so in every worktree."""
-    (checkout.path / "hold.sh").write_text(SCRIPT)
-    for arguments in (("add", "hold.sh"), ("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "hold")):
-        subprocess.run(("git", *arguments), cwd=checkout.path, check=True)
+    checkout.write("hold.sh", SCRIPT)
+    checkout.commit("hold")
     return checkout
 
 
