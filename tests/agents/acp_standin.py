@@ -13,6 +13,7 @@ What it does stands in the prompt, a directive a line:
   read PATH · write PATH TEXT  through the client's file system          tick N      the time of day N times, a message each
   error CODE TEXT              a JSON-RPC error as the answer            stop WORD   the stop reason
   recall                       says how many prompts the session heard before, and the last one
+  say: TEXT · think: TEXT · put PATH: TEXT · run: COMMAND · may: COMMAND · invalid   as the conformance suite wants them
 Options: --no-load (offers neither load nor resume), --mute (never answers initialize), --login (wants a login),
 --load-fails, --resume (offers resume besides load). Sessions are kept in $HOME/standin, so that another process can load them.
 """
@@ -119,6 +120,39 @@ class Session:
         error = answer.get("error")
         self.say(f"[{error['code']} {error['message']}]" if error else f"[{answer['result'].get('content', 'written')}]")
 
+    def put(self, rest: str) -> None:
+        place, _, text = rest.partition(": ")
+        call = {"toolCallId": f"put-{next(numbers)}", "title": f"Write {place}", "kind": "edit"}
+        self.update("tool_call", **call, status="in_progress", rawInput={"path": place, "content": text})
+        Path(self.cwd, place).write_text(text)
+        self.update("tool_call_update", toolCallId=call["toolCallId"], status="completed", content=[])
+
+    def run(self, command: str) -> None:
+        call = f"run-{next(numbers)}"
+        self.update("tool_call", toolCallId=call, title=command, kind="execute", status="in_progress", rawInput={"command": command})
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        child = subprocess.Popen(["/bin/sh", "-c", command], cwd=self.cwd, **streams)
+        heard: SimpleQueue[bytes] = SimpleQueue()
+        threading.Thread(target=lambda: heard.put(child.communicate()[0]), daemon=True).start()
+        while child.poll() is None and not cancelled[self.name].wait(0.02):
+            pass
+        if child.poll() is None:
+            child.terminate()
+            self.update("tool_call_update", toolCallId=call, status="failed")
+            return
+        content = [{"type": "content", "content": {"type": "text", "text": heard.get().decode("utf-8", "replace")}}]
+        status = "failed" if child.returncode else "completed"
+        self.update("tool_call_update", toolCallId=call, status=status, content=content, rawOutput={"exit_code": child.returncode})
+
+    def may(self, command: str) -> None:
+        call = {"toolCallId": f"may-{next(numbers)}", "title": command, "kind": "execute", "rawInput": {"command": command}}
+        options = [{"optionId": f"o-{name}", "name": name, "kind": name} for name in ("allow_always", "allow_once", "reject_once")]
+        result = ask("session/request_permission", sessionId=self.name, toolCall=call, options=options)["result"]
+        if result["outcome"].get("optionId") == "o-allow_once":
+            self.run(command)
+        else:
+            self.say(f"denied: {(result.get('_meta') or {}).get('message', '')}")
+
 
 def huge(session: Session, megabytes: int) -> None:
     piece = "0123456789abcde\n" * 256
@@ -150,6 +184,12 @@ def crash(session: Session, code: str) -> None:
 
 def no_text(session: Session, _: str) -> None:
     update = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "a@b\ud800c\u0000d"}}
+    message = {"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": session.name, "update": update}}
+    put(json.dumps(message).encode().replace(b"@", b"\xff\xfe"))
+
+
+def invalid(session: Session, _: str) -> None:
+    update = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "fine @ fine"}}
     message = {"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": session.name, "update": update}}
     put(json.dumps(message).encode().replace(b"@", b"\xff\xfe"))
 
@@ -188,6 +228,12 @@ ACTS: dict[str, Any] = {
     "read": lambda s, rest: s.file("fs/read_text_file", rest),
     "write": lambda s, rest: s.file("fs/write_text_file", rest.partition(" ")[0], content=rest.partition(" ")[2]),
     "tick": lambda s, rest: [(s.say(f"{time.monotonic_ns()} "), time.sleep(0.002)) for _ in range(int(rest))],
+    "say:": lambda s, rest: s.say(rest.replace("\\n", "\n")),
+    "think:": lambda s, rest: s.say(rest, "agent_thought_chunk"),
+    "put": lambda s, rest: s.put(rest),
+    "run:": lambda s, rest: s.run(rest),
+    "may:": lambda s, rest: s.may(rest),
+    "invalid": invalid,
     "recall": lambda s, _: s.say(f"heard {len(s.heard)}, last {s.heard[-1] if s.heard else None!r}"),
 }
 

@@ -119,7 +119,7 @@ class Turn(threading.Thread):
 
     def do_say(self, text: str, times: int = 1, kind: str = "text") -> None:
         part = self.part({"id": new("prt"), "type": kind, "text": "", "time": {"start": 1}}, times)
-        for piece in text.split(" "):
+        for piece in text.replace("\\n", "\n").split(" "):
             delta = piece if not part["text"] else f" {piece}"
             part["text"] += delta
             self.tell("message.part.delta", times, messageID=self.info["id"], partID=part["id"], field="text", delta=delta)

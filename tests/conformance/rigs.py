@@ -1,7 +1,7 @@
 """What the conformance suite runs on: for each kind of agent, how to make its backend and how to have the agent do what a case needs.
 
 A new kind of agent: a class with the members of `Rig`, added to `RIGS`; a stand-in program that obeys the lines of `directives`
-needs no `prompt` of its own. What a kind cannot do by its nature stands in `cannot` with the reason, and its case is skipped with it.
+needs no `prompt` of its own. What a kind cannot do by its nature stands in `cannot` with the reason, and its case leaves it out.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 from turns import Played, settings
 
 from coder.agents import AgentSpec
+from coder.backends.acp import AcpBackend
 from coder.backends.guardian import Guardians
 from coder.backends.launcher import Launcher
 from coder.backends.native import NativeBackend
+from coder.backends.opencode import OpencodeBackend
 from coder.backends.pty import PtyBackend
+from coder.backends.warm import Warm
 from coder.ports import Backend
 from coder.runtime.clock import SystemClock
 
@@ -239,4 +242,82 @@ class PtyRig:
         return marker in played.transcript.text
 
 
-RIGS: tuple[Rig, ...] = (NativeRig(), PtyRig())
+class AcpRig:
+    """An agent of the Agent Client Protocol: the stand-in."""
+
+    name = "acp"
+    cannot: Mapping[str, str] = {}
+
+    @asynccontextmanager
+    async def make(self, folder: Path, model_server: ModelServer) -> AsyncIterator[Backend]:
+        spec = AgentSpec(protocol="acp", command=(sys.executable, str(STANDINS / "acp_standin.py")), multiplex=True)
+        guardians = Guardians()
+        chosen = settings()
+        warm = Warm(most=chosen.warm_agents, memory=chosen.warm_memory_bytes, idle=chosen.agent_idle_seconds)
+        backend = AcpBackend(Launcher("standin", spec, guardians, folder / "homes", None), chosen, warm)
+        await backend.start()
+        try:
+            yield backend
+        finally:
+            await backend.stop()
+            await guardians.stop_all()
+
+    def prompt(self, *steps: Step) -> str:
+        return "\n".join(self._directive(step) for step in steps)
+
+    def remembers(self, played: Played, marker: str, model_server: ModelServer) -> bool:
+        return marker in played.transcript.text
+
+    def _directive(self, step: Step) -> str:
+        match step:
+            case Write(path, text):
+                return f"put {path}: {text}"
+            case Ask(command):
+                return f"may: {command}"
+            case Huge(size):
+                return f"huge {size // 1_000_000}"
+            case Flood(size):
+                return f"stderr {size // 1_000_000}"
+            case Silent():
+                return "hang"
+            case Crash():
+                return "crash 3"
+            case _:
+                return _directive(step)
+
+
+class OpencodeRig:
+    """opencode's server: the stand-in."""
+
+    name = "opencode"
+    cannot: Mapping[str, str] = {}
+
+    @asynccontextmanager
+    async def make(self, folder: Path, model_server: ModelServer) -> AsyncIterator[Backend]:
+        spec = AgentSpec(protocol="opencode", command=(sys.executable, str(STANDINS / "opencode_standin.py")))
+        guardians = Guardians()
+        backend = OpencodeBackend(Launcher("opencode", spec, guardians, folder / "homes", None), settings())
+        await backend.start()
+        try:
+            yield backend
+        finally:
+            await backend.stop()
+            await guardians.stop_all()
+
+    def prompt(self, *steps: Step) -> str:
+        return "\n".join(self._directive(step) for step in steps)
+
+    def remembers(self, played: Played, marker: str, model_server: ModelServer) -> bool:
+        return marker in played.transcript.text
+
+    def _directive(self, step: Step) -> str:
+        match step:
+            case Huge(size):
+                return f"huge {size + 65_536}"  # in whole pieces
+            case Crash():
+                return "say dying\ncrash 3"
+            case _:
+                return _directive(step)
+
+
+RIGS: tuple[Rig, ...] = (NativeRig(), PtyRig(), AcpRig(), OpencodeRig())
