@@ -215,6 +215,8 @@ class AcpProcess:
         assert self._wire is not None
         self.end(self._wire.complaint or "it ended in the middle of its work")
         code = await self._guarded.wait()
+        if (limit := self._guarded.ended_because) is not None:
+            return limit.rstrip(".")
         how = f", by signal {-code}" if code < 0 else f", exit code {code}"
         lines = self._tail.decode("utf-8", "replace").strip().splitlines()
         last = f"; the last it printed: {lines[-1].strip()[:SAID_CHARACTERS]}" if lines else ""

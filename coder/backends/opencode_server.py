@@ -179,7 +179,9 @@ class Server:
 
     def obituary(self) -> TurnError:
         """Why a turn cannot go on: the server's end, as an error."""
-        code = self.process.returncode
+        code, limit = self.process.returncode, self.process.ended_because
+        if limit is not None:
+            return AgentUnavailable(f"{limit} What was done stays, and the next turn starts a new server.")
         how = self._given_up or ("was stopped" if self._stopping else "is being ended" if code is None else _ended(code))
         return AgentUnavailable(
             f"The opencode server {how} in the middle of the turn{self.last_words}; "

@@ -207,6 +207,8 @@ class PtyTurn:
     def _explain(self, code: int) -> TurnError | None:
         """Why the turn failed, None when it did not."""
         assert self._output is not None
+        if self._guarded is not None and self._guarded.ended_because is not None:
+            return ProviderError(self._guarded.ended_because)
         name, words = self._launcher.name, self._output.failure or self._output.last_words
         if code in _NOT_RUN:
             return AgentUnavailable(agent=name, detail=words or f"its program could not be run, {_ending(code)}")

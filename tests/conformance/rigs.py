@@ -19,6 +19,7 @@ from coder.agents import AgentSpec
 from coder.backends.acp import AcpBackend
 from coder.backends.guardian import Guardians
 from coder.backends.launcher import Launcher
+from coder.backends.limits import Limits
 from coder.backends.native import NativeBackend
 from coder.backends.opencode import OpencodeBackend
 from coder.backends.pty import PtyBackend
@@ -29,6 +30,7 @@ from coder.runtime.clock import SystemClock
 if TYPE_CHECKING:
     from model_server import ModelServer
 
+NO_LIMITS = Limits()
 STANDINS = Path(__file__).resolve().parents[1] / "agents"
 
 
@@ -148,11 +150,12 @@ class Rig(Protocol):
     name: str
     cannot: Mapping[str, str]
 
-    def make(self, folder: Path, model_server: ModelServer) -> AbstractAsyncContextManager[Backend]:
+    def make(self, folder: Path, model_server: ModelServer, limits: Limits = NO_LIMITS) -> AbstractAsyncContextManager[Backend]:
         """A started backend; when its context ends, nothing of it lives.
 
         Args:
             folder: where it may keep its home; the worktrees lie elsewhere.
+            limits: what one agent may take of the machine.
         """
         ...
 
@@ -169,11 +172,14 @@ class NativeRig:
     """Our own agent, in front of the scripted model."""
 
     name = "native"
-    cannot: Mapping[str, str] = {"permissions": "The native agent asks for nothing: its file tools are confined to the worktree."}
+    cannot: Mapping[str, str] = {
+        "permissions": "The native agent asks for nothing: its file tools are confined to the worktree.",
+        "an_agent_that_takes_too_much": "It is no process; its commands are ended one by one, see test_limits.py.",
+    }
 
     @asynccontextmanager
-    async def make(self, folder: Path, model_server: ModelServer) -> AsyncIterator[Backend]:
-        guardians = Guardians()
+    async def make(self, folder: Path, model_server: ModelServer, limits: Limits = NO_LIMITS) -> AsyncIterator[Backend]:
+        guardians = Guardians(limits=limits)
         backend = NativeBackend(settings(model_base_url=model_server.openai), guardians, SystemClock())
         await backend.start()
         try:
@@ -223,10 +229,10 @@ class PtyRig:
     cannot: Mapping[str, str] = {"permissions": "Nobody sits at the terminal of a one-shot command, so it has nobody to ask."}
 
     @asynccontextmanager
-    async def make(self, folder: Path, model_server: ModelServer) -> AsyncIterator[Backend]:
+    async def make(self, folder: Path, model_server: ModelServer, limits: Limits = NO_LIMITS) -> AsyncIterator[Backend]:
         program = (sys.executable, str(STANDINS / "pty_standin.py"))
         spec = AgentSpec(protocol="pty", stream="claude", command=program, continue_command=(*program, "--resume", "{session}"))
-        guardians = Guardians()
+        guardians = Guardians(limits=limits)
         backend = PtyBackend(Launcher("standin", spec, guardians, folder / "homes", None), settings())
         await backend.start()
         try:
@@ -249,9 +255,9 @@ class AcpRig:
     cannot: Mapping[str, str] = {}
 
     @asynccontextmanager
-    async def make(self, folder: Path, model_server: ModelServer) -> AsyncIterator[Backend]:
+    async def make(self, folder: Path, model_server: ModelServer, limits: Limits = NO_LIMITS) -> AsyncIterator[Backend]:
         spec = AgentSpec(protocol="acp", command=(sys.executable, str(STANDINS / "acp_standin.py")), multiplex=True)
-        guardians = Guardians()
+        guardians = Guardians(limits=limits)
         chosen = settings()
         warm = Warm(most=chosen.warm_agents, memory=chosen.warm_memory_bytes, idle=chosen.agent_idle_seconds)
         backend = AcpBackend(Launcher("standin", spec, guardians, folder / "homes", None), chosen, warm)
@@ -293,9 +299,9 @@ class OpencodeRig:
     cannot: Mapping[str, str] = {}
 
     @asynccontextmanager
-    async def make(self, folder: Path, model_server: ModelServer) -> AsyncIterator[Backend]:
+    async def make(self, folder: Path, model_server: ModelServer, limits: Limits = NO_LIMITS) -> AsyncIterator[Backend]:
         spec = AgentSpec(protocol="opencode", command=(sys.executable, str(STANDINS / "opencode_standin.py")))
-        guardians = Guardians()
+        guardians = Guardians(limits=limits)
         backend = OpencodeBackend(Launcher("opencode", spec, guardians, folder / "homes", None), settings())
         await backend.start()
         try:

@@ -14,6 +14,7 @@ from rigs import RIGS, Ask, Crash, Flood, Huge, Invalid, Nothing, Recall, Rig, R
 from turns import Chat, make_worktree
 from watched import Watched
 
+from coder.backends.limits import Limits
 from coder.errors import TurnError
 from coder.events import PermissionRequest, ToolCall
 from coder.permission import Answer
@@ -135,6 +136,16 @@ async def test_crash_in_mid_turn(rig: Rig, chat: Chat) -> None:
     following = await chat.play(rig.prompt(Say("there again")))
     assert following.error is None
     assert following.transcript.text.endswith("there again")
+
+
+async def test_an_agent_that_takes_too_much(rig: Rig, tmp_path: Path, model_server: ModelServer) -> None:
+    async with rig.make(tmp_path / "agent", model_server, Limits(processes=20)) as backend:
+        chat = new_chat(backend, tmp_path, "worktree")
+        ended = await chat.play(rig.prompt(Run("for i in $(seq 100); do sleep 1000 & done; wait")))
+        assert isinstance(ended.error, TurnError)
+        assert "more than the 20 that an agent may have" in ended.error.message
+        assert "CODER_AGENT_PROCESSES" in ended.error.message
+        assert ended.error.message.endswith(".")
 
 
 async def test_resume(rig: Rig, chat: Chat, model_server: ModelServer) -> None:

@@ -104,3 +104,9 @@ def test_the_pages_example_is_an_agent() -> None:
     assert len(example.splitlines()) == 5
     (name,) = tomllib.loads(example)
     assert parse(("docs/agents.md", tomllib.loads(example))).agents[name].protocol == "pty"
+
+
+async def test_there_is_a_backend_for_each(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, sandbox="off")
+    backends = build_backends(chosen, Guardians(), tmp_path / "homes" / "0", make_sandbox(chosen), SystemClock())
+    assert set(backends) == {"native", *read_registry(chosen).agents}
