@@ -174,7 +174,7 @@ class NativeRig:
     name = "native"
     cannot: Mapping[str, str] = {
         "permissions": "The native agent asks for nothing: its file tools are confined to the worktree.",
-        "an_agent_that_takes_too_much": "It is no process; its commands are ended one by one, see test_limits.py.",
+        "an_agent_that_takes_too_much": "It is no process; its commands are ended one by one, see test_agent_limits.py.",
     }
 
     @asynccontextmanager
