@@ -1,11 +1,12 @@
-"""What clients get and send over the WebSocket. The only file that spells a wire `type`.
+"""What clients get over the WebSocket. With `operations.py` the only file that spells a wire `type`.
 
 A frame is a fact for watchers: small, whole in itself, and about one session (`session_id`) where it is about a session at
 all. Frames of a turn carry its `turn_id`, which is the epoch of its claim: a task that runs again is another turn. What an
 agent says is numbered in parts: text, reasoning and tool calls in the order they came, so that whoever folds the frames of a
 turn gets its transcript in order.
 
-Omitted on purpose: sequence numbers. They belong to a client's outbox (`outbox.py`), not to what is said.
+What clients send is in `operations.py`. Omitted on purpose: sequence numbers. They belong to a client's outbox
+(`outbox.py`), not to what is said.
 """
 
 from __future__ import annotations
@@ -45,11 +46,10 @@ class TurnStarted(SessionFrame):
 
 @dataclass(frozen=True, slots=True)
 class MessageStarted(SessionFrame):
-    """A message is written from now on; the user's is whole at once."""
+    """A message is written from now on; the user's is whole at once. A turn has one of each role."""
 
     type = "message_started"
     turn_id: int
-    message_id: str
     role: str
     text: str = ""
 
@@ -153,7 +153,7 @@ class MessageComplete(SessionFrame):
 
     type = "message_complete"
     turn_id: int
-    message_id: str
+    task_id: int
     state: str
 
 
@@ -167,14 +167,20 @@ class ChangePending(SessionFrame):
 
 @dataclass(frozen=True, slots=True)
 class TaskStateFrame(SessionFrame):
+    """A task of the session is in another state; one that waits comes with what it says, as `session_history` shows it."""
+
     type = "task_state"
     task_id: int
     state: str
     reason: str | None = None
+    text: str | None = None
+    client_message_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded(SessionFrame):
+    """The turn is over; `state` is its task's: `pending` when it runs again by itself, as another turn."""
+
     type = "turn_ended"
     turn_id: int
     task_id: int
@@ -185,16 +191,58 @@ class TurnEnded(SessionFrame):
 
 @dataclass(frozen=True, slots=True)
 class SessionHistory(SessionFrame):
-    """The answer to `chat.subscribe`: what is stored, and what waits; the turn that runs follows in frames of its own."""
+    """What is stored of a session, and what waits in it: the answer to `chat.subscribe`. It replaces all that the client knew of
+    the session; the turn that runs is not in it and follows in frames of its own.
+
+    Attributes:
+        messages: the newest, oldest first.
+        queued: tasks that wait, as `{task_id, text, client_message_id, created_at}`, in their order.
+        more: whether there are older messages than these; `GET /sessions/{id}/messages` has them.
+        change_id: the session's open change.
+    """
 
     type = "session_history"
     messages: list[dict[str, Any]]
     queued: list[dict[str, Any]]
+    more: bool
+    change_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Frame):
+    """The answer to `hello`: `current` (nothing was missed), `replay` (what was missed follows) or `reset` (subscribe again)."""
+
+    type = "hello"
+    client_id: str
+    epoch: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Frame):
+    """The answer to `chat.send`: its task is stored. A hint: the message shows as queued, then in a turn, then in the history."""
+
+    type = "accepted"
+    client_message_id: str
+    session_id: str
+    task_id: int
+    existed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFrame(Frame):
+    """An operation could not be done. `operation` is its type, `about` its session, surface or message."""
+
+    type = "error"
+    code: str
+    message: str
+    operation: str | None = None
+    about: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ping(Frame):
-    """Answer with `pong`. Its `seq` is 0 and it is never stored."""
+    """Answer with `pong`."""
 
     type = "ping"
 
@@ -208,28 +256,28 @@ class Reset(Frame):
 
 
 @dataclass(frozen=True, slots=True)
-class Surface(Frame):
+class Surface(SessionFrame):
     """A surface as it is now; the answer to `surface.subscribe`."""
 
     type = "surface"
-    session_id: str
     surface: str
     state: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class SurfaceUpdate(Frame):
+class SurfaceUpdate(SessionFrame):
     type = "surface_update"
-    session_id: str
     surface: str
     state: dict[str, Any] = field(default_factory=dict)
 
 
 PROSE = (Delta, ReasoningDelta)
+TRANSIENT = (Hello, Accepted, ErrorFrame, Ping)
+"""Their `seq` is 0: they belong to one socket, are never kept and never sent again."""
 SERVER_FRAMES: tuple[type[Frame], ...] = (
     *(TurnStarted, MessageStarted, Delta, ReasoningDelta, ToolCallFrame, AgentCommands, PlanFrame, PermissionRequested, ProviderRetry),
     *(UsageFrame, NoticeFrame, MessageComplete, ChangePending, TaskStateFrame, TurnEnded, SessionHistory, Surface, SurfaceUpdate),
-    *(Ping, Reset),
+    *(Reset, *TRANSIENT),
 )
 """Every frame a client can get, in the order docs/wire.md shows them."""
 
@@ -240,16 +288,3 @@ def from_wire(content: dict[str, Any]) -> Frame:
     """The frame of a JSON object as `Frame.wire` gives it."""
     kind = BY_TYPE[content["type"]]
     return kind(**{name: value for name, value in content.items() if name not in ("type", "seq")})
-
-
-def merged(first: Frame, second: Frame) -> Frame | None:
-    """One frame that says what two neighbouring ones say, None when there is none: deltas of one part."""
-    if isinstance(first, Delta) and isinstance(second, Delta) and (first.turn_id, first.part) == (second.turn_id, second.part):
-        return Delta(first.session_id, first.turn_id, first.part, first.text + second.text)
-    if (
-        isinstance(first, ReasoningDelta)
-        and isinstance(second, ReasoningDelta)
-        and (first.turn_id, first.part) == (second.turn_id, second.part)
-    ):
-        return ReasoningDelta(first.session_id, first.turn_id, first.part, first.text + second.text)
-    return None

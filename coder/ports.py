@@ -10,11 +10,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from coder.change import Approval, ChangeState, Claim, ConflictFile, Found, Plan, PlannedFile, Snapshot, Worktree
 from coder.events import AgentEvent, Command
+from coder.frames import SessionFrame, SessionHistory, TaskStateFrame, TurnStarted
+from coder.live import StoredAnswer
 from coder.permission import Answer
 from coder.task import AgentSession, Ending, ExecutionPath, Left, Project, Stored, Task
 from coder.transcript import Spill
@@ -258,6 +260,104 @@ class TaskStore(Protocol):
     async def record_agents(self, host: UUID, facts: tuple[AgentFacts, ...]) -> None: ...
 
 
+class FrameRow(NamedTuple):
+    """One frame of a turn as it is stored; `payload` is JSON text."""
+
+    task: int
+    epoch: int
+    seq: int
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a process knows of a session it watches.
+
+    Attributes:
+        task, epoch, seq: the turn whose frames it reads, and the last it has; zeros for none.
+        floor: turns up to this one are known to their end.
+        known: tasks that were pending or running when it last looked.
+    """
+
+    session: str
+    task: int
+    epoch: int
+    seq: int
+    floor: int
+    known: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndedTurn:
+    """A turn that has ended, with all that its message holds. `usage`: input, cached and output tokens."""
+
+    started: TurnStarted
+    prompt: str
+    state: str
+    reason: str | None
+    error: str | None
+    answer: StoredAnswer
+    usage: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A watched session at one moment, all of it from one snapshot.
+
+    Attributes:
+        running: the turn that runs, and its prompt.
+        frames: the next stored frames of the turn that is read, with their numbers; `more`: there are others behind them.
+        ended: turns above the floor that have ended, in order; `gap`: there may be others before them.
+        states: of the tasks that wait or run, and of those that were known.
+        change_id: the open change.
+    """
+
+    session: str
+    running: tuple[TurnStarted, str] | None
+    frames: list[tuple[int, SessionFrame]]
+    more: bool
+    ended: list[EndedTurn]
+    gap: bool
+    states: list[TaskStateFrame]
+    change_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A session as it is stored. `floor`: turns up to this one are in `frame`; `states`: of the tasks that wait or run."""
+
+    frame: SessionHistory
+    floor: int
+    states: dict[int, str]
+
+
+class FrameLog(Protocol):
+    """What turns said so far, for other processes and for after a crash. Every call may raise `Unavailable`."""
+
+    async def append(self, rows: list[FrameRow], touched: set[str]) -> None:
+        """Store frames of turns that still run under their epoch (others are dropped, those stored before are left), and ring
+        with the sessions as a hint."""
+        ...
+
+    async def prune(self) -> int:
+        """Drop the frames of turns that ended more than five minutes ago; answers how many."""
+        ...
+
+
+class SessionLog(Protocol):
+    """What watchers of a session are shown of the tables. Every call may raise `Unavailable`."""
+
+    async def history(self, session: str) -> History:
+        """Raises `NotFound`."""
+        ...
+
+    async def look(self, watches: list[Watch]) -> list[Sight]: ...
+
+    async def calls(self, epoch: int, task: int, parts: Collection[int]) -> list[SessionFrame]:
+        """The last stored snapshot of these tool calls of a turn."""
+        ...
+
+
 class ChangeStore(Protocol):
     """Decisions, and worktrees that something is owed to."""
 
@@ -336,6 +436,10 @@ class Wakeups(Protocol):
     """Doorbells: a channel rang, or the connection that listens was made anew. They carry no truth."""
 
     def on(self, channel: str, ring: Callable[[], None]) -> None: ...
+
+    def on_hint(self, channel: str, ring: Callable[[str], None]) -> None:
+        """The same, with what the notification says beside the bell; empty = look at everything."""
+        ...
 
     async def start(self) -> None: ...
 

@@ -36,12 +36,15 @@ from coder.ports import Backend, Door, Wakeups
 from coder.postgres.changes import PostgresChanges
 from coder.postgres.door import PostgresDoor
 from coder.postgres.embedded import EmbeddedServer
+from coder.postgres.frames import PostgresFrames
 from coder.postgres.listener import Listener, Silence
 from coder.postgres.pool import open_pool
 from coder.postgres.schema import migrate
 from coder.postgres.tasks import PostgresTasks
 from coder.runtime.clock import SystemClock
 from coder.runtime.node import Node, Pace, Worlds
+from coder.runtime.watching import Watching
+from coder.web import protocol
 from coder.web.app import build
 from coder.where import data_dir
 
@@ -49,6 +52,7 @@ TOKEN_BYTES = 32
 GRACEFUL_SECONDS = 5
 QUEUE_CONNECTIONS = 4
 DOOR_CONNECTIONS = 8
+FRAMES_CONNECTIONS = 4
 
 log = structlog.get_logger(__name__)
 
@@ -138,12 +142,22 @@ class Service:
             stack.push_async_callback(queue.close)
             lease = await open_pool(dsn, size=1, name="coder-lease")
             stack.push_async_callback(lease.close)
-            tasks = PostgresTasks(queue, lease)
+            told = await open_pool(dsn, size=FRAMES_CONNECTIONS, name="coder-frames")
+            stack.push_async_callback(told.close)
+            tasks, frames = PostgresTasks(queue, lease), PostgresFrames(told)
             await tasks.register_host(self.host, host_name())
+            listen = self._settings.listen_url.get_secret_value() if self._settings.listen_url else dsn
+            wakeups: Wakeups = Silence() if listen == "off" else Listener(listen, self._clock)
+            stack.push_async_callback(wakeups.stop)
+            url, watching = None, None
             # The node last, so that it is the first to stop: it claims nothing from then on, and while it drains the API still answers.
-            url = await stack.enter_async_context(self._web(door)) if self._role != "dispatch" else None
+            if self._role != "dispatch":
+                watching = Watching(frames, self._clock, poll=self._settings.poll_seconds)
+                stack.push_async_callback(watching.stop)
+                await watching.start(wakeups)
+                url = await stack.enter_async_context(self._web(door, watching))
             if self._role != "api":
-                await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), dsn))
+                await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), frames, wakeups, watching))
             # Made last, so that one that is shown once is not lost to something that did not start.
             token = await self._ensure_token(door)
             await ready(Ready(url, token, dsn))
@@ -173,12 +187,12 @@ class Service:
         return token
 
     @asynccontextmanager
-    async def _node(self, tasks: PostgresTasks, changes: PostgresChanges, dsn: str) -> AsyncIterator[Node]:
+    async def _node(
+        self, tasks: PostgresTasks, changes: PostgresChanges, frames: PostgresFrames, wakeups: Wakeups, watching: Watching | None
+    ) -> AsyncIterator[Node]:
         settings, where = self._settings, data_dir(self._settings)
         slot = take(where)
         guardians = Guardians(lock_fd=slot.fd)
-        listen = settings.listen_url.get_secret_value() if settings.listen_url else dsn
-        wakeups: Wakeups = Silence() if listen == "off" else Listener(listen, self._clock)
         worlds = Worlds(
             tasks=tasks,
             changes=changes,
@@ -189,6 +203,7 @@ class Service:
             logbook=FileLogbook(where),
             setup=GuardedSetup(guardians),
             clock=self._clock,
+            frames=frames,
         )
         pace = Pace(
             slots=settings.max_turns,
@@ -200,7 +215,7 @@ class Service:
             tool=settings.tool_seconds,
             retention=settings.retention_days * 86400,
         )
-        node = Node(worlds, pace, self.host, slot.remember)
+        node = Node(worlds, pace, self.host, slot.remember, watching)
         try:
             await node.start(slot.crashed)
             yield node
@@ -209,7 +224,7 @@ class Service:
             slot.release()
 
     @asynccontextmanager
-    async def _web(self, door: Door) -> AsyncIterator[str]:
+    async def _web(self, door: Door, watching: Watching) -> AsyncIterator[str]:
         """Serve the API; answers its address. The socket is bound here, since uvicorn would end the process when it cannot."""
         host, port = self._settings.host, self._settings.port
         try:
@@ -219,11 +234,12 @@ class Service:
                 f"The API cannot listen on {host}:{port} ({error.strerror}); set CODER_PORT or CODER_HOST to a free one."
             ) from error
         config = uvicorn.Config(
-            build(door, self._settings, self.host),
+            build(door, self._settings, self.host, watching),
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
+            **protocol.SETTINGS,
         )
         server = SignalFreeServer(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]), name="api")

@@ -22,6 +22,7 @@ from coder.runtime.boundary import Boundary
 from coder.runtime.ending import Course, End, ending_of, smaller, stopped_end
 from coder.runtime.finisher import Finisher
 from coder.runtime.inflight import Running, Stopped
+from coder.runtime.narration import Narrations
 from coder.runtime.watchdog import Limits, Pulse, watch
 from coder.task import Ending, Outcome, Reason, Verdict
 from coder.transcript import Transcript
@@ -41,6 +42,7 @@ class Executor:
         backends: by the name of the agent they run.
         limits: seconds of silence and of one tool; a task's own timeout comes with it.
         logbook: files of a turn: what the agent prints beside its answer, and what was too long to store.
+        narrations: tell what happens to those who watch.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Executor:
         limits: Limits,
         logbook: Logbook,
         setup: Setup,
+        narrations: Narrations,
     ) -> None:
         self._store = store
         self._worktrees = worktrees
@@ -65,12 +68,14 @@ class Executor:
         self._limits = limits
         self._logbook = logbook
         self._setup = setup
+        self._narrations = narrations
         self.available: frozenset[str] = frozenset()
 
     async def execute(self, running: Running) -> None:
         """Run one claimed task to its end."""
         claimed = running.claimed
-        course = Course(claimed.task, claimed.worktree, Transcript())
+        course = Course(claimed.task, claimed.worktree, Transcript(), self._narrations.narrate(claimed.task))
+        course.narration.opened()
         try:
             try:
                 async with self._hold(running):
@@ -82,6 +87,8 @@ class Executor:
             log.warning("a turn was fenced", task=claimed.task.id, epoch=claimed.task.epoch, why=fenced.message)
         except Unavailable as away:
             log.error("the end of a turn could not be stored", task=claimed.task.id, why=away.message)
+        finally:
+            course.narration.left()
 
     @asynccontextmanager
     async def _hold(self, running: Running) -> AsyncIterator[None]:
@@ -164,7 +171,7 @@ class Executor:
                         # Committed before anybody sees the event and before a tool it names runs.
                         await self._finisher.seen(task)
                         course.seen = True
-                    course.transcript.apply(event)
+                    course.narration.said(course.transcript.apply(event), course.transcript.usage)
                     for spill in course.transcript.take_spills():
                         await self._logbook.spill(task.id, spill)
             finally:
@@ -205,7 +212,7 @@ class Executor:
     async def _leave(self, course: Course, end: End) -> None:
         """The one door: snapshot, then one fenced transaction. A turn that runs again leaves no snapshot."""
         snapshot, unsnapshotted = None, False
-        course.transcript.end_tools()
+        course.narration.said(course.transcript.end_tools(), course.transcript.usage)
         if end.outcome is not Outcome.REQUEUED:
             try:
                 snapshot = await self._snapshot(course)
@@ -221,6 +228,7 @@ class Executor:
                 if end.outcome is Outcome.COMPLETED:
                     end = End(Outcome.FAILED, Reason.INTERNAL, f"The work was done, but could not be read ({error}); see the log.")
         ending = ending_of(course, end, snapshot, unsnapshotted)
+        await course.narration.closing()
         while True:
             try:
                 verdict = await self._finisher.finish(ending)
@@ -239,6 +247,7 @@ class Executor:
                 await self._clock.sleep(APPLYING_SECONDS)
             elif verdict is not Verdict.MOVED:
                 break
+        course.narration.ended(ending, verdict)
         log.info("task ended", task=course.task.id, state=ending.state, reason=ending.reason, verdict=verdict)
 
     async def _measured_anew(self, ending: Ending) -> Ending:

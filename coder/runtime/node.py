@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 
 from coder.errors import CoderError
-from coder.ports import AgentFacts, Backend, ChangeStore, Clock, Guards, Logbook, Setup, TaskStore, Wakeups, Worktrees
+from coder.ports import AgentFacts, Backend, ChangeStore, Clock, FrameLog, Guards, Logbook, Setup, TaskStore, Wakeups, Worktrees
 from coder.runtime.boundary import Boundary
 from coder.runtime.dispatcher import Dispatcher
 from coder.runtime.executor import Executor
@@ -18,9 +18,12 @@ from coder.runtime.finisher import Finisher
 from coder.runtime.inflight import Inflight, Stop
 from coder.runtime.janitor import Janitor
 from coder.runtime.lease import Lease
+from coder.runtime.narration import Narrations
+from coder.runtime.recorder import Recorder
 from coder.runtime.rescuer import Rescuer
 from coder.runtime.reviewer import Reviewer
 from coder.runtime.watchdog import Limits
+from coder.runtime.watching import Watching
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +41,7 @@ class Worlds:
     logbook: Logbook
     clock: Clock
     setup: Setup
+    frames: FrameLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,10 @@ class Node:
 
     Args:
         remember: told every node id before it is used.
+        watching: the live view of this process, None where it has no API.
     """
 
-    def __init__(self, worlds: Worlds, pace: Pace, host: UUID, remember: Callable[[UUID], None]) -> None:
+    def __init__(self, worlds: Worlds, pace: Pace, host: UUID, remember: Callable[[UUID], None], watching: Watching | None = None) -> None:
         self._worlds = worlds
         self._pace = pace
         self._host = host
@@ -78,6 +83,7 @@ class Node:
             remember=remember,
         )
         self._finisher = Finisher(tasks, clock, host)
+        self._recorder = Recorder(worlds.frames, clock)
         boundary = Boundary(tasks, changes, worktrees, clock)
         self.executor = Executor(
             store=tasks,
@@ -89,6 +95,12 @@ class Node:
             limits=Limits(pace.silent, pace.tool, None),
             logbook=worlds.logbook,
             setup=worlds.setup,
+            narrations=Narrations(
+                self._recorder,
+                watching.hub if watching else None,
+                clock,
+                left=watching.follower.hint if watching else lambda _: None,
+            ),
         )
         self._dispatcher = Dispatcher(tasks, self._inflight, self.executor, self._lease, clock, host=host, slots=pace.slots, poll=pace.poll)
         self._rescuer = Rescuer(tasks, changes, worktrees, boundary, clock, host=host, poll=pace.poll)
@@ -103,6 +115,7 @@ class Node:
         await self._lease.start()
         await self.probe()
         self._finisher.start()
+        self._recorder.start()
         wakeups = self._worlds.wakeups
         wakeups.on("tasks_new", self._dispatcher.wake)
         wakeups.on("tasks_cancel", self._dispatcher.wake_cancel)
@@ -140,6 +153,7 @@ class Node:
         await self._rescuer.stop()
         await self._finisher.stop()
         await self._inflight.empty()
+        await self._recorder.stop()
         for backend in self._worlds.backends.values():
             await backend.stop()
         await self._worlds.guards.stop_all()

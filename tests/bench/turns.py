@@ -17,6 +17,7 @@ from coder.git.worktrees import GitWorktrees
 from coder.host.logbook import FileLogbook
 from coder.ports import Turn, Worktrees
 from coder.postgres.changes import PostgresChanges
+from coder.postgres.frames import PostgresFrames
 from coder.postgres.listener import Listener
 from coder.postgres.pool import open_pool
 from coder.postgres.tasks import PostgresTasks
@@ -41,7 +42,9 @@ async def node(queue: Queue, place: Path, worktrees: Worktrees | NullWorktrees, 
     await tasks.register_host(host, "bench")
     changes = PostgresChanges(pool)
     listener = Listener(queue.dsn, clock)
-    worlds = Worlds(tasks, changes, worktrees, {"native": backend}, NullGuards(), listener, FileLogbook(place), clock, NullSetup())  # type: ignore[arg-type]
+    worlds = Worlds(
+        tasks, changes, worktrees, {"native": backend}, NullGuards(), listener, FileLogbook(place), clock, NullSetup(), PostgresFrames(pool)
+    )  # type: ignore[arg-type]
     pace = Pace(slots=slots, poll=2, lease=60, beat=20, drain=30, silent=180, tool=3600, retention=1e6)
     running = Node(worlds, pace, host, lambda _: None)
     await running.start()

@@ -20,8 +20,8 @@ from coder.events import (
     ToolCall,
     Usage,
 )
-from coder.frames import PermissionRequested, ProviderRetry, SessionFrame, TurnStarted, from_wire
-from coder.live import FOLD_BYTES, Fold, Narrator, fold
+from coder.frames import PermissionRequested, ProviderRetry, SessionFrame, ToolCallFrame, TurnStarted, from_wire
+from coder.live import FOLD_BYTES, Fold, Gathered, Narrator, Said, StoredAnswer, fold
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STARTED = TurnStarted("s", 7, 3, "c", "native", 1, NOW.isoformat())
@@ -92,18 +92,61 @@ def test_a_permission_is_there_while_it_waits() -> None:
     assert fold([STARTED, asked, PermissionRequested("s", 7, "p", "denied", {})]).frames() == [STARTED]
 
 
-def test_a_fold_knows_when_it_is_no_longer_whole() -> None:
-    folded = Fold(STARTED)
-    narrator = Narrator("s", 7, 3)
-    for _ in range(5):
-        assert folded.whole
-        frame = narrator.tell(TextDelta("x" * (FOLD_BYTES // 4)), Usage(0, 0, 0), NOW)
+def test_what_is_gathered_in_windows_folds_to_the_same_turn() -> None:
+    frames = told([RetryScheduled(0, 5.0, "busy"), TextDelta("a"), ToolCall("t", "run", "{}", "running"), TextDelta("b"), Usage(1, 0, 2)])
+    whole = fold(frames).frames()
+    for cut in range(1, len(frames)):
+        first, second = Gathered(), Gathered()
+        for frame in frames[1:cut]:
+            first.apply(frame)
+        for frame in frames[cut:]:
+            second.apply(frame)
+        assert fold([STARTED, *first.frames(), *second.frames()]).frames() == whole
+
+
+def test_the_end_of_a_permission_is_gathered_too() -> None:
+    gathered = Gathered()
+    for state in ("requested", "denied"):
+        gathered.apply(PermissionRequested("s", 7, "p", state, {}))
+    assert gathered.frames() == [PermissionRequested("s", 7, "p", "denied", {})]
+
+
+def test_a_fold_stays_within_its_bound_and_names_what_it_put_away() -> None:
+    folded, narrator = Fold(STARTED), Narrator("s", 7, 3)
+
+    def tell(event: AgentEvent) -> None:
+        frame = narrator.tell(event, Usage(0, 0, 0), NOW)
         assert frame is not None
         folded.apply(frame)
-    assert not folded.whole
-    again = Fold(STARTED)
+
     for _ in range(100):
-        frame = narrator.tell(ToolCall("a", "run", "{}", "running", "x" * 100_000), Usage(0, 0, 0), NOW)
+        tell(ToolCall("a", "run", "{}", "running", "x" * 100_000))
+    assert not folded.away, "only the latest snapshot of a call counts"
+    tell(TextDelta("hello"))
+    for number in range(60):
+        tell(ToolCall(f"b{number}", "run", "{}", "completed", "x" * 100_000))
+    assert folded.size <= FOLD_BYTES
+    assert folded.away
+    assert folded.said() == Said("hello", "", 61)
+    shown = {frame.part for frame in folded.frames() if isinstance(frame, ToolCallFrame)}
+    assert 1 in shown, "a call that runs stays"
+    assert not shown & folded.away
+    assert len(shown | folded.away) == 61
+    gone = min(folded.away)
+    folded.apply(ToolCallFrame("s", 7, gone, {"id": "b", "name": "run", "input": "{}", "status": "completed", "output": "again"}))
+    assert gone not in folded.away
+
+
+def test_a_long_answer_folds_in_linear_time() -> None:
+    folded, narrator = Fold(STARTED), Narrator("s", 7, 3)
+    for _ in range(50_000):
+        frame = narrator.tell(TextDelta("twenty characters ok"), Usage(0, 0, 0), NOW)
         assert frame is not None
-        again.apply(frame)
-    assert again.whole, "only the latest snapshot of a call counts"
+        folded.apply(frame)
+    assert folded.said().text == "twenty characters ok" * 50_000
+
+
+def test_a_stored_answer_in_frames_says_what_its_message_says() -> None:
+    call = {"id": "a", "name": "run", "input": "{}", "status": "completed", "output": "ok", "exit_code": 0}
+    answer = StoredAnswer("complete", "text", "hm", [call, {**call, "id": "b"}])
+    assert fold([STARTED, *answer.frames("s", 7)]).said() == answer.said

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import settings
 from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from coder import outbox
 from coder.frames import Delta, Frame, Reset, TaskStateFrame
-from coder.outbox import Outbox, Return
+from coder.outbox import Outbox, Return, Told
 
 
-def state(task: int) -> Frame:
-    return TaskStateFrame("s", task, "running")
+def state(task: int, size: int = 0) -> Told:
+    return Told(TaskStateFrame("s", task, "running", "x" * size))
 
 
-def sent(box: Outbox, now: float = 0.0, size: int = 10) -> list[tuple[int, Frame]]:
-    taken = box.take()
-    box.keep([(seq, b"x" * size) for seq, _ in taken], now)
-    return taken
+def delta(part: int, text: str) -> Told:
+    return Told(Delta("s", 1, part, text))
+
+
+def sent(box: Outbox, now: float = 0.0) -> list[tuple[int, Frame]]:
+    return [(each.seq, each.told.frame) for each in box.take(now)]
 
 
 def test_deltas_of_one_part_are_merged_before_they_get_a_number() -> None:
     box = Outbox(0)
-    for text in ("a", "b", "c"):
-        box.push(Delta("s", 1, 1, text))
-    box.push(Delta("s", 1, 2, "d"))
-    box.push(state(1))
-    assert sent(box) == [(1, Delta("s", 1, 1, "abc")), (2, Delta("s", 1, 2, "d")), (3, state(1))]
-    box.push(Delta("s", 1, 2, "e"))
+    for told in (delta(1, "a"), delta(1, "b"), delta(1, "c"), delta(2, "d"), state(1)):
+        assert box.push(told)
+    assert sent(box) == [(1, Delta("s", 1, 1, "abc")), (2, Delta("s", 1, 2, "d")), (3, state(1).frame)]
+    box.push(delta(2, "e"))
     assert sent(box) == [(4, Delta("s", 1, 2, "e"))], "what was sent is not changed any more"
+
+
+def test_clients_that_fell_behind_alike_share_what_was_merged_and_others_do_not() -> None:
+    one, other, third = Outbox(0), Outbox(0), Outbox(0)
+    told = [delta(1, text) for text in "abcd"]
+    for each in told:
+        one.push(each)
+        other.push(each)
+    for each in told[:3]:
+        third.push(each)
+    (first,), (second,), (shorter,) = one.take(0), other.take(0), third.take(0)
+    assert first.told is second.told
+    assert json.loads(first.content) == {"seq": 1, "type": "delta", "session_id": "s", "turn_id": 1, "part": 1, "text": "abcd"}
+    assert json.loads(shorter.content)["text"] == "abc"
 
 
 def test_who_missed_nothing_is_current_and_who_missed_something_gets_just_that() -> None:
@@ -50,7 +66,7 @@ def test_what_cannot_be_known_is_a_reset() -> None:
         box.push(state(1))
         sent(box)
         assert box.come_back(since, 1) == (Return.RESET, [])
-        ((seq, frame),) = box.take()
+        ((seq, frame),) = sent(box)
         assert isinstance(frame, Reset)
         assert seq == 2
 
@@ -72,14 +88,14 @@ def test_the_ring_keeps_500_frames_or_30_seconds_up_to_2_mb_and_never_5_minutes(
     box = Outbox(0)
     for task in range(800):
         box.push(state(task))
-        sent(box, task / 100, 100)
+        sent(box, task / 100)
     assert len(box.come_back(0, 8)[1]) == 800, "all of it is young and small"
     box.prune(60)
     assert box.come_back(299, 60)[0] is Return.RESET, "old by now, so that only 500 are left"
     big = Outbox(0)
     for task in range(800):
-        big.push(state(task))
-        sent(big, 0, 10_000)
+        big.push(state(task, 10_000))
+        sent(big, 0)
     assert big.come_back(299, 0)[0] is Return.RESET
     few = Outbox(0)
     few.push(state(1))
@@ -88,13 +104,17 @@ def test_the_ring_keeps_500_frames_or_30_seconds_up_to_2_mb_and_never_5_minutes(
     assert few.come_back(0, 301)[0] is Return.RESET
 
 
-def test_who_reads_too_slowly_is_reset_and_costs_no_more_memory() -> None:
+def test_who_reads_too_slowly_is_too_much_and_a_reset_frees_all_of_it() -> None:
     box = Outbox(0)
     fine = [box.push(state(task)) for task in range(outbox.QUEUED_FRAMES + 1)]
     assert fine == [True] * outbox.QUEUED_FRAMES + [False]
+    box.reset(outbox.SLOW)
     assert [type(frame) for _, frame in sent(box)] == [Reset]
     wide = Outbox(0)
-    assert not all(wide.push(Delta("s", 1, 1, "x" * 1_000_000)) for _ in range(10)), "merged deltas count as well"
+    assert not all(wide.push(delta(1, "x" * 1_000_000)) for _ in range(10)), "merged deltas count as well"
+    long = Outbox(0)
+    assert all(long.push(delta(1, "x")) for _ in range(20 * outbox.QUEUED_FRAMES)), "merged deltas are one frame"
+    assert len(sent(long)) == 1
 
 
 def test_a_client_nobody_hears_of_is_forgotten_after_an_hour() -> None:
@@ -112,12 +132,9 @@ class Line(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.box = Outbox(0)
-        self.pushed: list[Frame] = []
         self.client: list[Frame] = []
         self.cursor = 0
         self.wire: list[tuple[int, Frame]] = []
-        self.frames: dict[int, Frame] = {}
-        self.reset_from = 0
         self.task = 0
 
     @rule(seconds=some.floats(0, 200))
@@ -128,14 +145,11 @@ class Line(RuleBasedStateMachine):
     @rule()
     def push(self) -> None:
         self.task += 1
-        self.pushed.append(state(self.task))
-        self.box.push(self.pushed[-1])
+        self.box.push(state(self.task))
 
     @rule()
     def send(self) -> None:
-        taken = sent(self.box, self.now)
-        self.frames |= dict(taken)
-        self.wire += taken
+        self.wire += sent(self.box, self.now)
 
     @rule(count=some.integers(1, 5))
     def receive(self, count: int) -> None:
@@ -144,7 +158,6 @@ class Line(RuleBasedStateMachine):
             self.cursor = seq
             if isinstance(frame, Reset):
                 self.client = []
-                self.reset_from = self.task
             else:
                 self.client.append(frame)
         self.wire = self.wire[count:]
@@ -160,9 +173,8 @@ class Line(RuleBasedStateMachine):
         if found is Return.RESET:
             self.cursor = self.box.last  # the client drops its cursor with everything it knew
             self.client = []
-            self.reset_from = self.task
         else:
-            self.wire = [(each.seq, self.frames[each.seq]) for each in missed]
+            self.wire = [(each.seq, each.told.frame) for each in missed]
 
     @invariant()
     def nothing_is_missing_or_twice(self) -> None:

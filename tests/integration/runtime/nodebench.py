@@ -21,6 +21,7 @@ from coder.host.logbook import FileLogbook
 from coder.permission import Answer
 from coder.ports import AgentFacts, Backend, Clock, LiveTurn, Turn, Wakeups
 from coder.postgres.changes import PostgresChanges
+from coder.postgres.frames import PostgresFrames
 from coder.postgres.listener import Listener
 from coder.postgres.pool import open_pool
 from coder.postgres.tasks import PostgresTasks
@@ -279,6 +280,7 @@ class House:
             logbook=FileLogbook(self._folder),
             clock=self.clock,
             setup=NullSetup(),
+            frames=PostgresFrames(queue),
         )
         node = Node(worlds, pace, host, lambda _: None)
         await node.start()
