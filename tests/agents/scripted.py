@@ -1,0 +1,72 @@
+"""A backend whose turns do what the last line of their prompt says, as JSON: a list of steps.
+
+["say", text] · ["think", text] · ["tool", id, status, output] · ["usage", input, cached, output] · ["notice", text] ·
+["retry", attempt, delay] · ["many", count, seconds between, text] · ["gate", name] (until the file exists) · ["fail", why]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coder.errors import ProviderError
+from coder.events import AgentEvent, Notice, ReasoningDelta, RetryScheduled, TextDelta, ToolCall, Usage
+from coder.ports import AgentFacts, LiveTurn, Turn
+from coder.task import ExecutionPath
+
+LOOK_SECONDS = 0.005
+
+
+@dataclass
+class ScriptedBackend:
+    """Attributes: gates: where the files are that turns wait for."""
+
+    gates: Path
+    execution_path: ExecutionPath = ExecutionPath.NATIVE
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def probe(self) -> tuple[AgentFacts, ...]:
+        return (AgentFacts("native", self.execution_path, True),)
+
+    @asynccontextmanager
+    async def run_turn(self, turn: Turn) -> AsyncIterator[LiveTurn]:
+        from agents.null import NullLive
+
+        yield NullLive(self._play(json.loads(turn.prompt.splitlines()[-1])))
+
+    async def _play(self, steps: list[list[Any]]) -> AsyncIterator[AgentEvent]:
+        for verb, *rest in steps:
+            match verb:
+                case "say":
+                    yield TextDelta(*rest)
+                case "think":
+                    yield ReasoningDelta(*rest)
+                case "tool":
+                    yield ToolCall(rest[0], "run", '{"command": "make"}', rest[1], rest[2])
+                case "usage":
+                    yield Usage(*rest)
+                case "notice":
+                    yield Notice(*rest)
+                case "retry":
+                    yield RetryScheduled(rest[0], rest[1], "The model is overloaded.", "529")
+                case "many":
+                    for number in range(rest[0]):
+                        yield TextDelta(f"{rest[2]}{number} ")
+                        await asyncio.sleep(rest[1])
+                case "gate":
+                    while not (self.gates / rest[0]).exists():  # noqa: ASYNC110 - the test is in another process
+                        await asyncio.sleep(LOOK_SECONDS)
+                case "fail":
+                    raise ProviderError(*rest)
+
+
+def script(*steps: list[Any]) -> str:
+    return json.dumps(steps)
