@@ -1,7 +1,8 @@
 """A backend whose turns do what the last line of their prompt says, as JSON: a list of steps.
 
 ["say", text] · ["think", text] · ["tool", id, status, output] · ["usage", input, cached, output] · ["notice", text] ·
-["retry", attempt, delay] · ["many", count, seconds between, text] · ["gate", name] (until the file exists) · ["fail", why]
+["retry", attempt, delay] · ["many", count, seconds between, text] · ["big", calls, characters each] ·
+["gate", name] (until the file exists) · ["fail", why]
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ class ScriptedBackend:
                     yield Notice(*rest)
                 case "retry":
                     yield RetryScheduled(rest[0], rest[1], "The model is overloaded.", "529")
+                case "big":
+                    for number in range(rest[0]):
+                        yield ToolCall(f"big{number}", "run", "{}", "completed", "x" * rest[1])
                 case "many":
                     for number in range(rest[0]):
                         yield TextDelta(f"{rest[2]}{number} ")

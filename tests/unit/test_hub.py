@@ -29,13 +29,12 @@ class Watcher:
         return [frame for frame in self.frames if isinstance(frame, SessionFrame) and getattr(frame, "turn_id", 0) == number]
 
 
-said = some.lists(
-    some.one_of(
-        some.builds(lambda part, text: Delta("s", 1, part, text), some.integers(1, 3), some.text(min_size=1, max_size=3)),
-        some.builds(lambda part, text: ToolCallFrame("s", 1, part, {"input": "", "output": text, "status": "running"}), some.integers(4, 6), some.text(max_size=3)),
-    ),
-    max_size=30,
-)  # fmt: skip
+texts = some.text(min_size=1, max_size=3)
+deltas = some.builds(lambda part, text: Delta("s", 1, part, text), some.integers(1, 3), texts)
+calls = some.builds(
+    lambda part, text: ToolCallFrame("s", 1, part, {"input": "", "output": text, "status": "running"}), some.integers(4, 6), texts
+)
+said = some.lists(some.one_of(deltas, calls), max_size=30)
 
 
 @given(said, some.lists(some.integers(-2, 30), max_size=4))

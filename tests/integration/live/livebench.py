@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -35,7 +36,8 @@ from coder.runtime.watching import Watching
 from coder.web import protocol
 from coder.web.app import build
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
+START_SECONDS = 120.0
 SERVICE = Path(__file__).resolve().parents[2] / "agents" / "live_service.py"
 PACE = Pace(slots=20, poll=0.5, lease=30, beat=5, drain=5, silent=180, tool=3600, retention=1e9)
 
@@ -78,7 +80,7 @@ class LiveHouse:
     async def open(self) -> None:
         self.sql = await asyncpg.connect(self.dsn)
         self._stack.callback(self.sql.terminate)
-        await self.sql.execute("insert into api_tokens (name, hash) values ('tester', $1)", hashlib.sha256(TOKEN.encode()).digest())
+        await self.sql.execute("insert into api_tokens (name, hash) values ('admin', $1)", hashlib.sha256(TOKEN.encode()).digest())
         self.project = await self.sql.fetchval(
             "insert into projects (name, path) values ('shop', $1) returning id", str(self._repository())
         )
@@ -149,7 +151,7 @@ class LiveHouse:
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors, env=environment,
             )  # fmt: skip
         assert process.stdout is not None
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(START_SECONDS):
             line = (await process.stdout.readline()).decode()
         assert line.startswith("ready "), log.read_text()
         found = Process(process, line.split()[1], log)
@@ -179,7 +181,6 @@ class LiveHouse:
         rows = await self.sql.fetch(
             "select row_to_json(m)::text as row from messages m where session_id = $1 order by ordinal", UUID(session)
         )
-        import json
 
         return [entry(json.loads(row["row"])) for row in rows]
 

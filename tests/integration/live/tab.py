@@ -15,7 +15,7 @@ from coder.frames import SessionFrame, TurnStarted, from_wire
 from coder.live import Fold
 
 TOKEN = "a-token-of-the-tests"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 ENTRY = ("task_id", "role", "text", "reasoning", "tool_calls")
 
 
@@ -115,6 +115,11 @@ class Tab:
         self._changed = asyncio.Event()
 
     @property
+    def end(self) -> tuple[int, str] | None:
+        """The code and reason with which the server closed."""
+        return (self.closed.rcvd.code, self.closed.rcvd.reason) if self.closed is not None and self.closed.rcvd is not None else None
+
+    @property
     def line(self) -> ClientConnection:
         assert self._line is not None, "the tab is not connected"
         return self._line
@@ -127,7 +132,7 @@ class Tab:
         await self.cut()
 
     async def open(self, since: int | None = None, epoch: str | None = None) -> None:
-        """Connect and say hello, with what is known from before."""
+        """Connect and say hello, with what is known from before; answered, or `closed`."""
         self.closed = None
         self._line = await connect(self.url, subprotocols=["coder.v1", f"bearer.{self._token}"], max_size=None, compression=None)  # type: ignore[list-item]
         assert self._line.subprotocol == "coder.v1"
@@ -140,7 +145,7 @@ class Tab:
         await self.send(hello)
         answers = len(self.answers)
         self._reader = asyncio.create_task(self._read(self._line))
-        await self.until(lambda: len(self.answers) > answers)
+        await self.until(lambda: len(self.answers) > answers or self.closed)
 
     async def cut(self) -> None:
         """The line breaks, without a word."""
