@@ -24,6 +24,12 @@ def entry(message: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(json.dumps(message[name], sort_keys=True) if name == "tool_calls" else message[name] for name in ENTRY)
 
 
+class WholeFold(Fold):
+    """A tab keeps all of a turn."""
+
+    def _put_away(self) -> None: ...
+
+
 class View:
     """One session as a tab shows it."""
 
@@ -54,7 +60,7 @@ class View:
             assert frame["turn_id"] not in self.turns, "a turn starts once"
             found = from_wire(frame)
             assert isinstance(found, TurnStarted)
-            self.turns[frame["turn_id"]] = Fold(found)
+            self.turns[frame["turn_id"]] = WholeFold(found)
         elif kind == "message_complete":
             fold = self.turns[frame["turn_id"]]
             self.messages += self.said(fold)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from agents.scripted import script
 from livebench import LiveHouse
 
+from coder.live import FOLD_BYTES
+
 LONG = script(
     ["think", "hm. "],
     ["say", "one "],
@@ -158,3 +160,27 @@ async def test_turns_that_end_within_a_window_are_seen_whole_and_leave_no_frames
         assert tab.views[session].transcript == await house.transcript(session)
     assert tabs[0].views[session].histories == 1
     assert await house.sql.fetchval("select count(*) from frames") == 0
+
+
+async def test_a_turn_larger_than_the_fold_is_shown_whole_to_who_joins_late(house: LiveHouse) -> None:
+    near, far = await house.server(), await house.server()
+    await house.node(near.watching)
+    _, session = await house.add(script(["say", "look: "], ["big", 40, 200_000], ["say", "seen"], ["gate", "go"], ["say", "."]))
+    early = house.tab(near.url)
+    await early.open()
+    await early.subscribe(session)
+    await early.until(lambda: early.views[session].turns and early.views[session].text == "look: seen")
+    late, distant = house.tab(near.url), house.tab(far.url)
+    for tab in (late, distant):
+        await tab.open()
+        await tab.subscribe(session)
+        await tab.until(lambda tab=tab: tab.views[session].turns and tab.views[session].text == "look: seen")
+    channel = near.watching.hub.channel(session)
+    assert channel is not None
+    assert channel.fold is not None
+    assert channel.fold.size <= FOLD_BYTES
+    assert len(channel.fold.away) >= 20
+    house.open_gate("go")
+    for tab in (early, late, distant):
+        await tab.until(lambda tab=tab: tab.views[session].ended)
+        assert tab.views[session].transcript == await house.transcript(session)
