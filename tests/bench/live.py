@@ -133,13 +133,16 @@ async def delays(bed: Bed, *, apart: bool) -> list[float]:
     async with bed.database() as queue, api(queue) as (watching, port):
         await queue.fill(SESSIONS)
         sessions = [str(row["id"]) for row in await queue.connection.fetch("select id from sessions")]
-        async with node(queue, bed.place, NullWorktrees(), NullBackend(script), SESSIONS, None if apart else watching):
-            async with crowd(port, WATCHERS, sessions) as watchers:
-                await watched(watching, sessions, WATCHERS)
-                go.set()
-                await ended(queue)
-                await asyncio.sleep(0.5)
-                found: list[float] = await watchers.ask("delays")
+        told = None if apart else watching
+        async with (
+            node(queue, bed.place, NullWorktrees(), NullBackend(script), SESSIONS, told),
+            crowd(port, WATCHERS, sessions) as watchers,
+        ):
+            await watched(watching, sessions, WATCHERS)
+            go.set()
+            await ended(queue)
+            await asyncio.sleep(0.5)
+            found: list[float] = await watchers.ask("delays")
     assert len(found) >= 0.99 * SESSIONS * deltas * WATCHERS / SESSIONS, "every watcher got every delta"
     return found
 
@@ -185,7 +188,7 @@ async def fan_out(bed: Bed) -> list[Figure]:
                 publish(number)
                 if number % BURST == BURST - 1:
                     await asyncio.sleep(0)
-                    while backlog() > 1000:
+                    while backlog() > 1000:  # noqa: ASYNC110 - let the senders run
                         await asyncio.sleep(0)
             while await told.ask("count") < before + count * frames:
                 pass

@@ -53,6 +53,7 @@ MESSAGE = {
     "id": "7c0f7a3e-95a1-4f0e-8f43-0c4be4b8a001", "ordinal": 12, "chat_id": CHAT, "task_id": 41, "role": "user", "state": "complete",
     "text": "Add a test", "reasoning": "", "tool_calls": [], "created_at": AT, "ended_at": AT, "client_message_id": "m-17",
 }  # fmt: skip
+QUEUED = {"task_id": 43, "text": "And document it", "client_message_id": "m-18", "created_at": AT}
 
 FRAMES: tuple[Frame, ...] = (
     TurnStarted(SESSION, 815, 42, CHAT, "native", 1, AT),
@@ -70,7 +71,7 @@ FRAMES: tuple[Frame, ...] = (
     ChangePending(SESSION, CHANGE),
     TaskStateFrame(SESSION, 43, "pending", None, "And document it", "m-18"),
     TurnEnded(SESSION, 815, 42, "completed"),
-    SessionHistory(SESSION, [MESSAGE], [{"task_id": 43, "text": "And document it", "client_message_id": "m-18", "created_at": AT}], False, CHANGE),
+    SessionHistory(SESSION, [MESSAGE], [QUEUED], False, CHANGE),
     Surface(SESSION, "cache-warming", {"enabled": False}),
     SurfaceUpdate(SESSION, "cache-warming", {"enabled": True}),
     Reset("What this client missed is not kept any more."),
@@ -156,10 +157,9 @@ def draw() -> str:
     for frame in FRAMES:
         seq = 0 if isinstance(frame, TRANSIENT) else 118
         said = sentence(type(frame))
-        listed = names(frame)
-        parts.append(
-            f"### `{frame.type}`\n{said}{chr(10) * 2 if said else ''}Fields: {listed or 'none'}.\n{example(Told(frame).numbered(seq))}"
-        )
+        said += "\n\n" if said else ""
+        shown = example(Told(frame).numbered(seq))
+        parts.append(f"### `{frame.type}`\n{said}Fields: {names(frame) or 'none'}.\n{shown}")
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
