@@ -194,6 +194,15 @@ class Fold(Gathered):
     def frames(self) -> list[SessionFrame]:
         return [self.started, *self._messages, *super().frames()]
 
+    def unlike(self, calls: Iterable[dict[str, Any]]) -> list[ToolCallFrame]:
+        """The snapshots among these that are not the ones kept here, as frames of the same parts."""
+        kept = {part.call["id"]: part for part in self._parts.values() if isinstance(part, ToolCallFrame)}
+        return [
+            ToolCallFrame(frame.session_id, frame.turn_id, frame.part, call)
+            for call in calls
+            if (frame := kept.get(call["id"])) is not None and frame.call != call
+        ]
+
     def said(self) -> Said:
         parts = [_shown(self._parts[number]) for number in sorted(self._parts)]
         return Said(

@@ -15,18 +15,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
+from itertools import repeat
 
 import orjson
 
-from coder.frames import Delta, Frame, ReasoningDelta, Reset
+from coder.frames import Delta, Frame, MessageStarted, ReasoningDelta, Reset, ToolCallFrame
 
 KEPT_FRAMES = 500
 KEPT_SECONDS = 30.0
 KEPT_BYTES = 2_097_152
 KEPT_MOST_SECONDS = 300.0
+KEPT_MOST_BYTES = 33_554_432
 QUEUED_FRAMES = 5_000
 QUEUED_CHARACTERS = 8_388_608
-COMPACT_FRAMES = 500
+CHECKED_FRAMES = 32
 IDLE_SECONDS = 3600.0
 FRAME_CHARACTERS = 200
 SLOW = "This client reads too slowly; it missed some frames."
@@ -54,11 +56,15 @@ class Told:
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
         self.turn: int = getattr(frame, "turn_id", 0)
-        self.prose: tuple[str, str, int, int] | None = None
+        self.prose: tuple[int, int, str, str] | None = None
         self.weight = FRAME_CHARACTERS
         if isinstance(frame, Delta | ReasoningDelta):
-            self.prose = (frame.type, frame.session_id, frame.turn_id, frame.part)
+            self.prose = (frame.part, frame.turn_id, frame.type, frame.session_id)
             self.weight = len(frame.text)
+        elif isinstance(frame, ToolCallFrame):
+            self.weight += len(frame.call["input"]) + len(frame.call["output"])
+        elif isinstance(frame, MessageStarted):
+            self.weight += len(frame.text)
         self._body: bytes | None = None
         self._run: tuple[int, Told, Told] | None = None
 
@@ -71,7 +77,7 @@ class Told:
 
     def numbered(self, seq: int) -> bytes:
         """The JSON object as it goes over the wire."""
-        return b'{"seq":%d,%b' % (seq, self.body)
+        return b'{"seq":%d,%b' % (seq, self._body or self.body)
 
     def with_neighbours(self, run: Sequence[Told]) -> Told:
         """One frame for a run of neighbours that begins with this one. Clients that fell behind alike share it."""
@@ -85,19 +91,8 @@ class Told:
         return one
 
 
-class Sent:
-    """A frame that was taken for sending."""
-
-    __slots__ = ("at", "seq", "told")
-
-    def __init__(self, seq: int, at: float, told: Told) -> None:
-        self.seq = seq
-        self.at = at
-        self.told = told
-
-    @property
-    def content(self) -> bytes:
-        return self.told.numbered(self.seq)
+Sent = tuple[int, float, Told]
+"""A frame that was taken for sending: its number, when, and what."""
 
 
 class Outbox:
@@ -107,12 +102,12 @@ class Outbox:
         now: monotonic seconds, as everywhere below.
     """
 
-    __slots__ = ("_bytes", "_characters", "_compact_at", "_kept", "_next", "_queued", "seen")
+    __slots__ = ("_bytes", "_check_at", "_free", "_kept", "_next", "_queued", "seen")
 
     def __init__(self, now: float) -> None:
         self._queued: list[Told] = []
-        self._characters = 0
-        self._compact_at = COMPACT_FRAMES
+        self._check_at = CHECKED_FRAMES
+        self._free = 0
         self._next = 1
         self._kept: deque[Sent] = deque()
         self._bytes = 0
@@ -124,18 +119,29 @@ class Outbox:
         return self._next - 1
 
     @property
-    def waiting(self) -> bool:
-        return bool(self._queued)
+    def waiting(self) -> int:
+        """How many frames wait."""
+        return len(self._queued)
 
     def push(self, told: Told) -> bool:
         """Queue a frame; False when that was too much: the client has to be reset."""
         queued = self._queued
         queued.append(told)
-        self._characters += told.weight
-        if len(queued) >= self._compact_at:
-            self._queued = queued = _merged(queued)
-            self._compact_at = len(queued) + COMPACT_FRAMES
-        return len(queued) <= QUEUED_FRAMES and self._characters <= QUEUED_CHARACTERS
+        return len(queued) < self._check_at or self._fits()
+
+    def open(self, frames: Sequence[Told]) -> None:
+        """Queue what a subscription begins with. It counts for no bound: who was reset for them needs just this."""
+        self._queued += frames
+        self._free = len(self._queued)
+        self._check_at = self._free + CHECKED_FRAMES
+
+    def _fits(self) -> bool:
+        """Merge what waits and see whether it is too much; done every few frames, since most clients never let so many wait."""
+        free = _merged(self._queued[: self._free])
+        rest = _merged(self._queued[self._free :])
+        self._queued, self._free = free + rest, len(free)
+        self._check_at = len(self._queued) + CHECKED_FRAMES
+        return len(rest) <= QUEUED_FRAMES and sum([told.weight for told in rest]) <= QUEUED_CHARACTERS
 
     def reset(self, why: str) -> None:
         """Forget everything that waits or is kept; the client is told so."""
@@ -146,38 +152,40 @@ class Outbox:
 
     def _empty(self) -> None:
         self._queued = []
-        self._characters = 0
-        self._compact_at = COMPACT_FRAMES
+        self._check_at = CHECKED_FRAMES
+        self._free = 0
 
-    def take(self, now: float) -> list[Sent]:
-        """Everything that waits, merged and numbered; it is kept until it is acknowledged or too old."""
-        taken = [Sent(seq, now, told) for seq, told in enumerate(_merged(self._queued), self._next)]
+    def take(self, now: float) -> list[bytes]:
+        """Everything that waits, merged, numbered and encoded; it is kept until it is acknowledged or too old."""
+        merged = _merged(self._queued)
         self._empty()
-        self._next += len(taken)
-        self._kept.extend(taken)
-        for sent in taken:
-            self._bytes += len(sent.told.body)
+        first, self._next = self._next, self._next + len(merged)
+        contents = [told.numbered(seq) for seq, told in enumerate(merged, first)]
+        self._kept.extend(zip(range(first, self._next), repeat(now), merged, strict=False))
+        self._bytes += sum([len(told.body) for told in merged])
         self.prune(now)
-        return taken
+        return contents
 
     def acknowledge(self, seq: int, now: float) -> None:
         """The client has everything up to `seq`; one ahead of us is taken as the last that was sent."""
         self.seen = now
         seq = min(seq, self.last)
-        while self._kept and self._kept[0].seq <= seq:
+        while self._kept and self._kept[0][0] <= seq:
             self._drop()
 
     def prune(self, now: float) -> None:
-        """Let go of what goes beyond the bounds: 500 frames, or what is 30 s young up to 2 MB, whichever is more; at most 5 minutes."""
-        while self._kept and now - self._kept[0].at > KEPT_MOST_SECONDS:
+        """Let go of what goes beyond the bounds: 500 frames, or what is 30 s young up to 2 MB, whichever is more; at most
+        5 minutes and 32 MB."""
+        kept = self._kept
+        while kept and (now - kept[0][1] > KEPT_MOST_SECONDS or self._bytes > KEPT_MOST_BYTES):
             self._drop()
-        while len(self._kept) > KEPT_FRAMES and (self._bytes > KEPT_BYTES or now - self._kept[0].at > KEPT_SECONDS):
+        while len(kept) > KEPT_FRAMES and (self._bytes > KEPT_BYTES or now - kept[0][1] > KEPT_SECONDS):
             self._drop()
 
     def _drop(self) -> None:
-        self._bytes -= len(self._kept.popleft().told.body)
+        self._bytes -= len(self._kept.popleft()[2].body)
 
-    def come_back(self, since: int, now: float) -> tuple[Return, list[Sent]]:
+    def come_back(self, since: int, now: float) -> tuple[Return, list[bytes]]:
         """A client comes back that has everything up to `since`.
 
         Returns:
@@ -190,9 +198,9 @@ class Outbox:
         if since == self.last:
             self.acknowledge(since, now)
             return Return.CURRENT, []
-        if 0 <= since < self.last and self._kept and since >= self._kept[0].seq - 1:
+        if 0 <= since < self.last and self._kept and since >= self._kept[0][0] - 1:
             self.acknowledge(since, now)
-            return Return.REPLAY, list(self._kept)
+            return Return.REPLAY, [told.numbered(seq) for seq, _, told in self._kept]
         self.reset("What this client missed is not kept any more.")
         return Return.RESET, []
 
@@ -207,9 +215,11 @@ def _merged(queued: list[Told]) -> list[Told]:
     at, end = 0, len(queued)
     while at < end:
         first, after = queued[at], at + 1
-        if first.prose is not None:
-            while after < end and queued[after].prose == first.prose:
+        prose = first.prose
+        if prose is not None and after < end and queued[after].prose == prose:
+            while after < end and queued[after].prose == prose:
                 after += 1
-        found.append(first if after == at + 1 else first.with_neighbours(queued[at:after]))
+            first = first.with_neighbours(queued[at:after])
+        found.append(first)
         at = after
     return found

@@ -17,7 +17,7 @@ import structlog
 from coder.errors import TooMany
 from coder.frames import Frame
 from coder.live import Fold
-from coder.outbox import QUEUED_CHARACTERS, QUEUED_FRAMES, SLOW, Outbox, Return, Sent, Told
+from coder.outbox import QUEUED_CHARACTERS, QUEUED_FRAMES, SLOW, Outbox, Return, Told
 from coder.ports import Clock, History
 from coder.runtime.hub import Hub
 
@@ -49,7 +49,11 @@ class Subscription:
         held = self._held
         if held is None:
             if told.turn == 0 or told.turn > self.floor:
-                self.client.push(told)
+                client = self.client
+                if client.outbox.push(told):
+                    client.bell.set()
+                else:
+                    client.reset(SLOW)
             return
         held.append(told)
         self._weight += told.weight
@@ -59,9 +63,9 @@ class Subscription:
     def release(self, history: History, turn: list[Told]) -> None:
         """Send what is stored, then the turn so far, then what was held back; then everything as it comes."""
         held, self._held, self.floor = self._held or [], None, history.floor
-        self.client.push(Told(history.frame))
-        for told in (*turn, *held):
-            self.tell(told)
+        shown = [told for told in (*turn, *held) if told.turn == 0 or told.turn > self.floor]
+        self.client.outbox.open([Told(history.frame), *shown])
+        self.client.bell.set()
 
 
 class Client:
@@ -76,12 +80,6 @@ class Client:
         self.bell = asyncio.Event()
         self.socket: object | None = None
         self._hub = hub
-
-    def push(self, told: Told) -> None:
-        if self.outbox.push(told):
-            self.bell.set()
-        else:
-            self.reset(SLOW)
 
     def reset(self, why: str) -> None:
         """Let go of everything: the client has to subscribe again."""
@@ -124,7 +122,7 @@ class Clients:
     def __len__(self) -> int:
         return len(self._clients)
 
-    def attach(self, actor: str, client_id: str, epoch: str | None, since: int, socket: object) -> tuple[Client, Return, list[Sent]]:
+    def attach(self, actor: str, client_id: str, epoch: str | None, since: int, socket: object) -> tuple[Client, Return, list[bytes]]:
         """A client comes with a socket, for the first time or again; the earlier socket has lost it from here on.
 
         Args:
@@ -140,7 +138,7 @@ class Clients:
         if client is None:
             self._make_room()
             client = self._clients[actor, client_id] = Client(client_id, self._hub, now)
-            found, missed = Return.CURRENT, list[Sent]()
+            found, missed = Return.CURRENT, list[bytes]()
             if epoch is not None:
                 client.reset(UNKNOWN)
                 found = Return.RESET

@@ -204,6 +204,8 @@ class Follower:
     def _complete(self, fold: Fold, turn: EndedTurn) -> bool:
         """Whether the fold is the stored answer, at least once that is told where nothing of it was."""
         if fold.said() == turn.answer.said:
+            for call in fold.unlike(turn.answer.tool_calls):  # what ran when its node died has failed since
+                self._hub.publish(call)
             return True
         if fold.said() != ("", "", 0):
             return False

@@ -92,6 +92,7 @@ class Socket:
         self._heard = self._loop.time()
         self._replies: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._due = self._heard + ping
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._client: Client | None = None
 
@@ -109,6 +110,7 @@ class Socket:
             return
         self._client = client
         tasks = [asyncio.create_task(self._receive(client)), asyncio.create_task(self._send(client))]
+        self._due = self._loop.time() + self._ping
         self._timer = self._loop.call_later(self._ping, self._tick)
         try:
             await asyncio.wait({*tasks, self._over}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,7 +151,7 @@ class Socket:
             client, found, missed = clients.attach(self._actor, operation.client_id, operation.epoch, operation.since, self)
         except TooMany as many:
             raise Closed(4429, many.message) from None
-        await self._out([unnumbered(Hello(client.id, clients.epoch, found.value)), *(sent.content for sent in missed)])
+        await self._out([unnumbered(Hello(client.id, clients.epoch, found.value)), *missed])
         return client
 
     async def _operation(self) -> operations.AnyOperation:
@@ -264,7 +266,7 @@ class Socket:
             bell.clear()
             # One batch at a time: what comes while it is sent can still be merged, and another socket may take over.
             if outbox.waiting:
-                await self._out([sent.content for sent in outbox.take(self._loop.time())])
+                await self._out(outbox.take(self._loop.time()))
 
     async def _out(self, contents: list[bytes]) -> None:
         """Send frames, several as one JSON array."""
@@ -273,9 +275,11 @@ class Socket:
             await self._write({"type": "websocket.send", "text": text.decode()})
 
     def _tick(self) -> None:
-        """Ping; end what gives no sign of life."""
+        """Ping; end what gives no sign of life. A tick that comes late judges nobody: this process was busy, and what they
+        said may still be unread."""
         now = self._loop.time()
-        if now - self._heard > 2 * self._ping:
+        late, self._due = now - self._due > self._ping / 2, now + self._ping
+        if now - self._heard > 2 * self._ping and not late:
             if not self._over.done():
                 self._over.set_exception(Closed(4408, f"Nothing was heard of this client for {2 * self._ping:g} s."))
             return

@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from coder import outbox
-from coder.frames import Delta, Frame, Reset, TaskStateFrame
+from coder.frames import Delta, Frame, Reset, TaskStateFrame, ToolCallFrame, from_wire
 from coder.outbox import Outbox, Return, Told
 
 
@@ -21,8 +21,13 @@ def delta(part: int, text: str) -> Told:
     return Told(Delta("s", 1, part, text))
 
 
+def read(contents: list[bytes]) -> list[tuple[int, Frame]]:
+    frames = [json.loads(content) for content in contents]
+    return [(frame["seq"], from_wire(frame)) for frame in frames]
+
+
 def sent(box: Outbox, now: float = 0.0) -> list[tuple[int, Frame]]:
-    return [(each.seq, each.told.frame) for each in box.take(now)]
+    return read(box.take(now))
 
 
 def test_deltas_of_one_part_are_merged_before_they_get_a_number() -> None:
@@ -43,9 +48,10 @@ def test_clients_that_fell_behind_alike_share_what_was_merged_and_others_do_not(
     for each in told[:3]:
         third.push(each)
     (first,), (second,), (shorter,) = one.take(0), other.take(0), third.take(0)
-    assert first.told is second.told
-    assert json.loads(first.content) == {"seq": 1, "type": "delta", "session_id": "s", "turn_id": 1, "part": 1, "text": "abcd"}
-    assert json.loads(shorter.content)["text"] == "abc"
+    assert one._kept[0][2] is other._kept[0][2]
+    assert first == second
+    assert json.loads(first) == {"seq": 1, "type": "delta", "session_id": "s", "turn_id": 1, "part": 1, "text": "abcd"}
+    assert json.loads(shorter)["text"] == "abc"
 
 
 def test_who_missed_nothing_is_current_and_who_missed_something_gets_just_that() -> None:
@@ -57,7 +63,7 @@ def test_who_missed_nothing_is_current_and_who_missed_something_gets_just_that()
     box.push(state(9))
     sent(box, 2)
     found, missed = box.come_back(5, 3)
-    assert (found, [each.seq for each in missed]) == (Return.REPLAY, [6])
+    assert (found, [seq for seq, _ in read(missed)]) == (Return.REPLAY, [6])
 
 
 def test_what_cannot_be_known_is_a_reset() -> None:
@@ -77,7 +83,7 @@ def test_an_acknowledgement_is_cumulative_and_one_from_the_future_is_clamped() -
         box.push(state(task))
     sent(box)
     box.acknowledge(2, 1)
-    assert [each.seq for each in box.come_back(2, 1)[1]] == [3, 4]
+    assert [seq for seq, _ in read(box.come_back(2, 1)[1])] == [3, 4]
     box.acknowledge(10**9, 1)
     assert box.come_back(4, 2) == (Return.CURRENT, [])
     box.push(state(5))
@@ -106,12 +112,19 @@ def test_the_ring_keeps_500_frames_or_30_seconds_up_to_2_mb_and_never_5_minutes(
 
 def test_who_reads_too_slowly_is_too_much_and_a_reset_frees_all_of_it() -> None:
     box = Outbox(0)
-    fine = [box.push(state(task)) for task in range(outbox.QUEUED_FRAMES + 1)]
-    assert fine == [True] * outbox.QUEUED_FRAMES + [False]
+    fine = [box.push(state(task)) for task in range(outbox.QUEUED_FRAMES + outbox.CHECKED_FRAMES)]
+    assert all(fine[: outbox.QUEUED_FRAMES])
+    assert not all(fine)
     box.reset(outbox.SLOW)
     assert [type(frame) for _, frame in sent(box)] == [Reset]
-    wide = Outbox(0)
-    assert not all(wide.push(delta(1, "x" * 1_000_000)) for _ in range(10)), "merged deltas count as well"
+    wide, many = Outbox(0), outbox.CHECKED_FRAMES
+    assert not all(wide.push(delta(1, "x" * 300_000)) for _ in range(many)), "merged deltas count as well"
+    calls = Outbox(0)
+    output = {"input": "{}", "output": "x" * 300_000}
+    assert not all(calls.push(Told(ToolCallFrame("s", 1, part, output))) for part in range(many))
+    opened = Outbox(0)
+    opened.open([Told(ToolCallFrame("s", 1, part, output)) for part in range(100)])
+    assert all(opened.push(state(task)) for task in range(100)), "what a subscription begins with counts for no bound"
     long = Outbox(0)
     assert all(long.push(delta(1, "x")) for _ in range(20 * outbox.QUEUED_FRAMES)), "merged deltas are one frame"
     assert len(sent(long)) == 1
@@ -174,7 +187,7 @@ class Line(RuleBasedStateMachine):
             self.cursor = self.box.last  # the client drops its cursor with everything it knew
             self.client = []
         else:
-            self.wire = [(each.seq, each.told.frame) for each in missed]
+            self.wire = read(missed)
 
     @invariant()
     def nothing_is_missing_or_twice(self) -> None:

@@ -157,9 +157,9 @@ async def test_a_client_that_gives_no_sign_of_life_is_closed_and_one_that_answer
 
 
 async def test_a_client_that_never_reads_is_dropped_and_nobody_waits_for_it(house: LiveHouse) -> None:
-    server = await house.server(ping=0.5)
+    server = await house.server(ping=2.0)
     await house.node(server.watching)
-    big = script(["big", 60, 200_000], ["gate", "go"], ["say", "done"])
+    big = script(["big", 30, 200_000], ["gate", "go"], ["say", "done"])
     _, session = await house.add(big)
     host, port = server.url.removeprefix("http://").rstrip("/").split(":")
     raw = sockets.socket()
@@ -178,7 +178,7 @@ async def test_a_client_that_never_reads_is_dropped_and_nobody_waits_for_it(hous
     tab = house.tab(server.url)
     await tab.open()
     view = await tab.subscribe(session)
-    await tab.until(lambda: sum(frame["type"] == "tool_call" for frame in view.frames) >= 60)
+    await tab.until(lambda: sum(frame["type"] == "tool_call" for frame in view.frames) >= 30)
     house.open_gate("go")
     await tab.until(lambda: view.ended)
     assert view.transcript == await house.transcript(session)
