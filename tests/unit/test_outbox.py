@@ -48,7 +48,7 @@ def test_clients_that_fell_behind_alike_share_what_was_merged_and_others_do_not(
     for each in told[:3]:
         third.push(each)
     (first,), (second,), (shorter,) = one.take(0), other.take(0), third.take(0)
-    assert one._kept[0][2] is other._kept[0][2]
+    assert one._kept[0][2][0] is other._kept[0][2][0]
     assert first == second
     assert json.loads(first) == {"seq": 1, "type": "delta", "session_id": "s", "turn_id": 1, "part": 1, "text": "abcd"}
     assert json.loads(shorter)["text"] == "abc"
