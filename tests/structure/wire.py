@@ -111,7 +111,8 @@ is kept: {KEPT_FRAMES} frames, or the last {KEPT_SECONDS:g} s up to {KEPT_BYTES 
 **Coming back.** The first message on every socket is `hello` with your `client_id` (8 to 64 of A-Z, a-z, 0-9, `_`, `-`; one per
 tab), and the `epoch` and last number you know. The answer says `current`: nothing was missed. `replay`: what was missed follows with
 its own numbers. `reset`: nobody knows what was missed; drop what you know, take the next number as it comes, and subscribe again.
-A `reset` frame in the middle means the same: you read too slowly.
+A `reset` frame in the middle means the same: you read too slowly. A subscription holds once its `session_history` came; after any
+other answer than `reset` ask again for those that were not answered yet.
 
 **A session.** `chat.subscribe` is answered by `session_history`, which replaces all you know of the session (it may come again), then
 the turn that runs from its `turn_started`, folded, then everything as it happens. Deltas with the same `turn_id` and `part` belong

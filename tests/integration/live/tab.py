@@ -105,6 +105,7 @@ class Tab:
         self.cursor: int | None = 0
         self.views: dict[str, View] = {}
         self.wanted: set[str] = set()
+        self.unanswered: set[str] = set()
         self.answers: list[str] = []
         self.errors: list[dict[str, Any]] = []
         self.accepted: list[dict[str, Any]] = []
@@ -152,6 +153,8 @@ class Tab:
         answers = len(self.answers)
         self._reader = asyncio.create_task(self._read(self._line))
         await self.until(lambda: len(self.answers) > answers or self.closed)
+        if not self.closed and self.answers[-1] != "reset":
+            await self._ask(self._line)
 
     async def cut(self) -> None:
         """The line breaks, without a word."""
@@ -168,6 +171,7 @@ class Tab:
     async def subscribe(self, session: str) -> View:
         """Watch a session; answers once its history is there."""
         self.wanted.add(session)
+        self.unanswered.add(session)
         before = self.views[session].histories if session in self.views else 0
         await self.send({"type": "chat.subscribe", "session_id": session})
         await self.until(lambda: session in self.views and self.views[session].histories > before)
@@ -212,6 +216,7 @@ class Tab:
         session = frame["session_id"]
         assert session in self.wanted, "a frame of a session that nobody asked for"
         if kind == "session_history":
+            self.unanswered.discard(session)
             self.views.setdefault(session, View())
         if session in self.views:
             self.views[session].apply(frame)
@@ -237,5 +242,10 @@ class Tab:
 
     async def _start_over(self, line: ClientConnection) -> None:
         self.resets += 1
-        for session in self.wanted:
+        self.unanswered = set(self.wanted)
+        await self._ask(line)
+
+    async def _ask(self, line: ClientConnection) -> None:
+        """A subscription holds once its history came; whether one before that arrived is not known."""
+        for session in self.unanswered:
             await line.send(json.dumps({"type": "chat.subscribe", "session_id": session}))

@@ -172,6 +172,7 @@ async def test_a_client_that_never_reads_is_dropped_and_nobody_waits_for_it(hous
         f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
     )
     await loop.sock_sendall(raw, handshake.encode())
+    assert b" 101 " in await loop.sock_recv(raw, 4096)
     for operation in ({"type": "hello", "client_id": "never-reads"}, {"type": "chat.subscribe", "session_id": session}):
         text = json.dumps(operation).encode()
         await loop.sock_sendall(raw, bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
