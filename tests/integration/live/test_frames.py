@@ -60,21 +60,26 @@ async def test_rows_of_another_epoch_or_of_a_turn_that_ended_are_dropped_and_tho
 
 async def test_a_reaped_turn_keeps_what_it_said_by_part_and_the_latest_of_each_call(house: LiveHouse, frames: PostgresFrames) -> None:
     task, epoch, session = await claimed(house)
-    calls = [
-        {"id": "a", "name": "run", "input": "{}", "status": status, "output": "", "exit_code": None} for status in ("running", "completed")
-    ]
+    runs = {"id": "a", "name": "run", "input": "{}", "status": "running", "output": "", "exit_code": None}
     said = [
-        Delta(session, epoch, 1, "one "), ToolCallFrame(session, epoch, 2, calls[0]), Delta(session, epoch, 3, "three"),
-        Delta(session, epoch, 1, "more "), ToolCallFrame(session, epoch, 2, calls[1]), ToolCallFrame(session, epoch, 4, calls[0] | {"id": "b"}),
-        UsageFrame(session, epoch, 1, 0, 1, 5), UsageFrame(session, epoch, 10, 4, 2, 12),
-    ]  # fmt: skip
+        Delta(session, epoch, 1, "one "),
+        ToolCallFrame(session, epoch, 2, runs),
+        Delta(session, epoch, 3, "three"),
+        Delta(session, epoch, 1, "more "),
+        ToolCallFrame(session, epoch, 2, runs | {"status": "completed"}),
+        ToolCallFrame(session, epoch, 4, runs | {"id": "b"}),
+        UsageFrame(session, epoch, 1, 0, 1, 5),
+        UsageFrame(session, epoch, 10, 4, 2, 12),
+    ]
     await frames.append([row(task, epoch, seq, frame) for seq, frame in enumerate(said, 1)], set())
     await house.sql.execute("update nodes set lease_until = '-infinity'")
     await house.sql.execute("select coder.reap()")
     message = await house.sql.fetchrow("select state, text, tool_calls from messages where task_id = $1 and role = 'assistant'", task)
     assert (message["state"], message["text"]) == ("interrupted", "one more three")
     assert [(call["id"], call["status"]) for call in json.loads(message["tool_calls"])] == [("a", "completed"), ("b", "failed")]
-    query = "select input_tokens, cached_tokens, output_tokens, cost_tokens, output_summary, c.context_size from tasks t, chats c where t.id = $1"
+    query = (
+        "select input_tokens, cached_tokens, output_tokens, cost_tokens, output_summary, context_size from tasks t, chats where t.id = $1"
+    )
     assert tuple(await house.sql.fetchrow(query, task)) == (10, 4, 2, 12, "one more three", 12)
 
 
