@@ -27,6 +27,8 @@ from coder.runtime.wake import Wake
 from coder.task import Task
 
 WINDOW_SECONDS = 0.025
+BELL_SECONDS = 0.1
+"""Between two doorbells that come with no rows: that turns started or ended is known by then, and each costs a commit."""
 AWAY_SECONDS = 0.5
 SETTLE_SECONDS = 5.0
 CLOSING_SECONDS = 1.0
@@ -101,6 +103,7 @@ class Recorder:
         self._window = window
         self._dirty: dict[Track, None] = {}
         self._touched: set[str] = set()
+        self._rang = -BELL_SECONDS
         self._work = Wake(clock)
         self._hurry = Wake(clock)
         self._stored = asyncio.Event()
@@ -184,9 +187,9 @@ class Recorder:
         for track in self._dirty:
             track.make(now)
         tracks = [track for track in self._dirty if track.batch]
-        touched, self._touched = self._touched, set()
-        touched.update(track.session for track in tracks)
-        if touched:
+        if tracks or (self._touched and now - self._rang >= BELL_SECONDS):
+            touched, self._touched, self._rang = self._touched, set(), now
+            touched.update(track.session for track in tracks)
             try:
                 await self._append(tracks, touched)
             except BaseException:
