@@ -126,6 +126,7 @@ async def delays(bed: Bed, *, apart: bool) -> list[float]:
     async def script(turn: Turn) -> AsyncIterator[AgentEvent]:
         yield TextDelta("here")
         await go.wait()
+        await asyncio.sleep(turn.task_id % SESSIONS * 0.05 / SESSIONS)  # agents do not speak in chorus
         for number in range(deltas):
             await asyncio.sleep(0.05)
             yield TextDelta(f"@{time.clock_gettime(time.CLOCK_MONOTONIC):.6f}@ {TEXT}{number}")

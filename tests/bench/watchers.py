@@ -25,7 +25,7 @@ class Watcher(asyncio.Protocol):
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.frames = 0
         self.delays: list[float] = []
-        self._rest = b""
+        self._rest = self._tail = b""
         self._head = b""
         self._session = session
         self._number = number
@@ -56,16 +56,14 @@ class Watcher(asyncio.Protocol):
             if self._session:
                 self.say({"type": "hello", "client_id": f"watcher-{self._number:06}"})
                 self.say({"type": "chat.subscribe", "session_id": self._session})
-        data = self._rest + data
-        cut = max(0, len(data) - KEPT)
-        # What may be cut in two by the end of this chunk is looked at with the next.
-        self.frames += data.count(FRAME) - data[cut:].count(FRAME)
-        last = cut
+        # What the end of a chunk cut in two is found with the next; what was found is not found again.
+        self.frames += (self._tail + data).count(FRAME)
+        self._tail = data[-(len(FRAME) - 1) :]
+        data, last = self._rest + data, 0
         for stamp in STAMP.finditer(data):
-            if stamp.start() < cut:
-                self.delays.append((now - float(stamp[1])) * 1000)
-                last = max(last, stamp.end())
-        self._rest = data[last:]
+            self.delays.append((now - float(stamp[1])) * 1000)
+            last = stamp.end()
+        self._rest = data[max(last, len(data) - KEPT) :]
 
 
 async def main(port: int, count: int, first: int, path: str, sessions: list[str]) -> None:
@@ -79,7 +77,7 @@ async def main(port: int, count: int, first: int, path: str, sessions: list[str]
     print("open", flush=True)
     while line := (await loop.run_in_executor(None, sys.stdin.readline)).strip():
         if line == "count":
-            print(sum(watcher.frames + watcher._rest.count(FRAME) for watcher in watchers), flush=True)
+            print(sum(watcher.frames for watcher in watchers), flush=True)
         else:
             print(json.dumps([round(delay, 3) for watcher in watchers for delay in watcher.delays]), flush=True)
             for watcher in watchers:
