@@ -59,9 +59,18 @@ async def roam(tab: Tab, urls: list[str], sessions: list[str], rng: random.Rando
 
 
 async def agrees(tab: Tab, session: str, stored: list[tuple[object, ...]]) -> None:
-    """Wait until a tab shows what is stored, the newest 200 messages of it."""
+    """Wait until a tab shows what is stored, the newest 200 messages of it. One that the server closes comes back, as any client."""
+
+    def shows() -> bool:
+        return session in tab.views and tab.views[session].transcript[-200:] == stored[-200:]
+
     try:
-        await tab.until(lambda: session in tab.views and tab.views[session].transcript[-200:] == stored[-200:])
+        while not shows():
+            await tab.until(lambda: shows() or tab.closed)
+            if tab.closed:
+                print(f"{tab.client_id} was closed: {tab.end}")
+                await tab.cut()
+                await tab.open()
     except TimeoutError:
         view = tab.views.get(session)
         print(f"{tab.client_id} {session}: unanswered {tab.unanswered}, {tab.answers[-5:]}, errors {tab.errors[-3:]}, closed {tab.closed}")
