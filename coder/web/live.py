@@ -178,9 +178,12 @@ class Socket:
                     check_json(text.encode())
                 return operations.read(content)
             except InvalidInput as wrong:
-                self._reply(ErrorFrame(wrong.code, wrong.message, _word(kind)))
+                said = wrong.message
             except ValidationError as wrong:
-                self._reply(ErrorFrame("invalid_input", _wrong(wrong), _word(kind)))
+                said = _wrong(wrong)
+            if self._client is None:
+                raise Closed(4400, said)
+            self._reply(ErrorFrame(InvalidInput.code, said, _word(kind)))
 
     async def _receive(self, client: Client) -> None:
         count = 0

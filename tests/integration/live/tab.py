@@ -147,7 +147,7 @@ class Tab:
             "type": "hello",
             "client_id": self.client_id,
             "epoch": epoch or self.epoch,
-            "since": self.cursor if since is None else since,
+            "since": (self.cursor or 0) if since is None else since,
         }
         await self.send(hello)
         answers = len(self.answers)

@@ -113,14 +113,22 @@ async def test_an_operation_that_cannot_be_done_is_answered_with_a_sentence(hous
     await still_well(house, tab)
 
 
-async def test_a_first_message_that_is_no_hello_closes(house: LiveHouse) -> None:
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        ('{"type": "pong"}', "The first message of a socket is `hello`; connect again and send it."),
+        ('{"type": "hello", "client_id": "abcdefgh", "since": null}', "`since` is not acceptable: input should be a valid integer."),
+    ],
+    ids=["another", "wrong"],
+)
+async def test_a_first_message_that_is_no_hello_closes(house: LiveHouse, first: str, reason: str) -> None:
     server = await house.server()
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with connect(server.url.replace("http", "ws") + "api/v1/ws", additional_headers=headers) as line:
-        await line.send('{"type": "pong"}')
+        await line.send(first)
         await line.wait_closed()
         assert line.close_code == 4400
-        assert line.close_reason == "The first message of a socket is `hello`; connect again and send it."
+        assert line.close_reason == reason
 
 
 async def test_a_flood_of_subscriptions_is_bounded_and_others_go_on(house: LiveHouse) -> None:
