@@ -233,14 +233,15 @@ create view messages as
     select coder.message_id(task_id, session_id, 'assistant'), ordinal + 1, session_id, chat_id, task_id, 'assistant', state, text, reasoning, tool_calls, started_at, ended_at
     from turns;
 
--- What a turn produced so far, in batches, so that it survives its node.
+-- What a turn that runs has said so far, in batches, so that it survives its node and every process can show it. Written
+-- by coder.append_frames alone, which compares the epoch; a foreign key would write into the task's row with each batch.
 create table frames (
-    task_id bigint not null references tasks on delete cascade,
+    task_id bigint not null,
     epoch   bigint not null,
     seq     bigint not null check (seq > 0),
-    payload jsonb not null,
+    payload json not null,
     primary key (task_id, epoch, seq)
-);
+) with (autovacuum_vacuum_scale_factor = 0.05);
 
 -- What an agent itself remembers of a chat, as its last turn there left it. `active`: the process of that node may
 -- still hold it; `stopped`: that process was ended cleanly since; `lost`: nobody knows what state it is in.
@@ -1608,9 +1609,62 @@ create function coder.beat(p_node uuid, p_lease interval) returns timestamptz la
     update nodes set lease_until = clock_timestamp() + p_lease where id = p_node returning lease_until;
 $$;
 
+-- Store what turns said, as long as they run under the epoch that is named, and ring once, with the sessions as a
+-- hint: in notifications of at most 200 ids (8000 bytes are the limit of one), or `*` when it would be many of them.
+create function coder.append_frames(p_tasks bigint[], p_epochs bigint[], p_seqs bigint[], p_payloads text[], p_touched uuid[]) returns void
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+begin
+    if cardinality(p_tasks) > 0 then
+        insert into frames (task_id, epoch, seq, payload)
+            select x.task_id, x.epoch, x.seq, x.payload::json
+            from unnest(p_tasks, p_epochs, p_seqs, p_payloads) as x(task_id, epoch, seq, payload)
+            where exists (select from tasks t where t.id = x.task_id and t.epoch = x.epoch and t.state = 'running')
+            on conflict do nothing;
+    end if;
+    if cardinality(p_touched) > 2000 then
+        perform pg_notify('frames', '*');
+    else
+        perform pg_notify('frames', string_agg(s.id::text, ' '))
+            from unnest(p_touched) with ordinality as s(id, n) group by (s.n - 1) / 200;
+    end if;
+end $$;
+
+-- Let go of the frames of turns that ended more than five minutes ago, or run under another epoch now.
+create function coder.prune_frames() returns bigint language sql as $$
+    with gone as (
+        delete from frames f using (select distinct task_id, epoch from frames) turn
+        where f.task_id = turn.task_id and f.epoch = turn.epoch and not exists (
+            select from tasks t where t.id = turn.task_id and t.epoch = turn.epoch
+            and (t.state = 'running' or t.ended_at > clock_timestamp() - interval '5 minutes'))
+        returning 1
+    ) select count(*) from gone;
+$$;
+
+-- What a turn had said when its node died, as its message and its task show it; calls that ran have failed.
+create function coder.said_so_far(
+    p_task bigint, p_epoch bigint, out text text, out reasoning text, out tool_calls jsonb, out input_tokens bigint, out cached_tokens bigint,
+    out output_tokens bigint, out context_tokens bigint
+) language sql as $$
+    with f as materialized (
+        select seq, payload, payload ->> 'type' as type, (payload ->> 'part')::int as part from frames where task_id = p_task and epoch = p_epoch
+    ), calls as (
+        select distinct on (part) part, (payload -> 'call')::jsonb as call from f where type = 'tool_call' order by part, seq desc
+    ), used as (
+        select payload from f where type = 'usage' order by seq desc limit 1
+    )
+    select coalesce((select string_agg(payload ->> 'text', '' order by part, seq) from f where type = 'delta'), ''),
+           coalesce((select string_agg(payload ->> 'text', '' order by part, seq) from f where type = 'reasoning_delta'), ''),
+           coalesce((select jsonb_agg(case when call ->> 'status' = 'running' then call || '{"status": "failed"}' else call end order by part)
+                     from calls), '[]'),
+           coalesce((select (payload ->> 'input_tokens')::bigint from used), 0),
+           coalesce((select (payload ->> 'cached_tokens')::bigint from used), 0),
+           coalesce((select (payload ->> 'output_tokens')::bigint from used), 0),
+           (select (payload ->> 'context_tokens')::bigint from used);
+$$;
+
 -- Recover the work of dead nodes. A task nobody saw anything of goes back to its place, or fails when its
--- attempts are used up; one that was seen is interrupted and holds its session for a person. The same for what
--- `p_node` was given but does not know of, which is all but `p_epochs`: the answer to its claim was lost.
+-- attempts are used up; one that was seen is interrupted and holds its session for a person, with what it had said.
+-- The same for what `p_node` was given but does not know of, which is all but `p_epochs`: the answer to its claim was lost.
 create function coder.reap(p_node uuid default null, p_epochs bigint[] default null)
 returns table (task_id bigint, state text, session_id uuid)
 language plpgsql set coder.actor = 'node' as $$
@@ -1622,6 +1676,7 @@ declare
     v_state text;
     v_sessions uuid[] := '{}';
     v_crashed uuid[];
+    v_said record;
 begin
     with dead as (
         delete from nodes where id in (select n.id from nodes n where n.lease_until < clock_timestamp() for update skip locked)
@@ -1661,7 +1716,15 @@ begin
         if v_state = 'pending' then
             delete from turns where turns.task_id = t.id;
         else
-            update turns set ended_at = clock_timestamp(), state = v_state where turns.task_id = t.id and turns.state = 'streaming';
+            select * into v_said from coder.said_so_far(t.id, t.epoch);
+            update turns set ended_at = clock_timestamp(), state = v_state, text = v_said.text, reasoning = v_said.reasoning,
+                    tool_calls = v_said.tool_calls
+                where turns.task_id = t.id and turns.state = 'streaming';
+            update tasks set output_summary = left(v_said.text, 500), input_tokens = v_said.input_tokens, cached_tokens = v_said.cached_tokens,
+                    output_tokens = v_said.output_tokens, cost_tokens = v_said.input_tokens + v_said.output_tokens
+                where id = t.id;
+            update chats set context_size = v_said.context_tokens
+                where v_said.context_tokens is not null and id = (select u.chat_id from turns u where u.task_id = t.id);
         end if;
         update session_worktrees set unsnapshotted_task = t.id where session_worktrees.session_id = t.session_id and t.first_event_at is not null;
         return query select t.id, v_state, t.session_id;
@@ -1796,6 +1859,7 @@ begin
     insert into checkout_files (project_id, path, blob, mode)
         select d.project_id, decode(f ->> 'path', 'hex'), f ->> 'blob', f ->> 'mode' from jsonb_array_elements(coalesce(p_written, '[]')) f
         on conflict (project_id, path) do update set blob = excluded.blob, mode = excluded.mode;
+    perform pg_notify('frames', d.session_id::text);  -- whoever watches the session sees its change settled
     return true;
 end $$;
 

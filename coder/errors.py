@@ -11,6 +11,8 @@ CoderError
 │   ├── WrongBranch              the checkout or the branch is not the one it must be
 │   └── Held                     somebody else is using the worktree at this moment
 ├── Unauthorized            401  no token, or one that is not known
+├── ForeignOrigin           403  a page of another origin opened a socket
+├── TooMany                 429  a bound on what one client, or all of them, may hold was reached
 ├── Unavailable             503  something coder stands on cannot be reached
 │   └── Contended                somebody else holds the rows this needs, or it was called off
 ├── Fenced                       this node lost the task to another claim
@@ -65,6 +67,20 @@ class Unauthorized(CoderError):
 
     code = "unauthorized"
     status = 401
+
+
+class ForeignOrigin(CoderError):
+    """The page {origin} is not coder's, so it may not open a socket here; open the panel at {host} instead."""
+
+    code = "foreign_origin"
+    status = 403
+
+
+class TooMany(CoderError):
+    """{message}"""
+
+    code = "too_many"
+    status = 429
 
 
 class Unavailable(CoderError):

@@ -38,6 +38,7 @@ from coder.ports import Backend, Door, Wakeups
 from coder.postgres.changes import PostgresChanges
 from coder.postgres.door import PostgresDoor
 from coder.postgres.embedded import EmbeddedServer
+from coder.postgres.frames import PostgresFrames
 from coder.postgres.listener import Listener, Silence
 from coder.postgres.permissions import PostgresPermissions
 from coder.postgres.pool import open_pool
@@ -45,6 +46,8 @@ from coder.postgres.schema import migrate
 from coder.postgres.tasks import PostgresTasks
 from coder.runtime.clock import SystemClock
 from coder.runtime.node import Node, Pace, Worlds
+from coder.runtime.watching import Watching
+from coder.web import protocol
 from coder.web.app import build
 from coder.where import data_dir
 
@@ -52,6 +55,7 @@ TOKEN_BYTES = 32
 GRACEFUL_SECONDS = 5
 QUEUE_CONNECTIONS = 4
 DOOR_CONNECTIONS = 8
+FRAMES_CONNECTIONS = 4
 
 log = structlog.get_logger(__name__)
 
@@ -143,12 +147,23 @@ class Service:
             stack.push_async_callback(queue.close)
             lease = await open_pool(dsn, size=1, name="coder-lease")
             stack.push_async_callback(lease.close)
-            tasks = PostgresTasks(queue, lease)
+            told = await open_pool(dsn, size=FRAMES_CONNECTIONS, name="coder-frames")
+            stack.push_async_callback(told.close)
+            tasks, frames = PostgresTasks(queue, lease), PostgresFrames(told)
             await tasks.register_host(self.host, host_name())
+            listen = self._settings.listen_url.get_secret_value() if self._settings.listen_url else dsn
+            wakeups: Wakeups = Silence() if listen == "off" else Listener(listen, self._clock)
+            stack.push_async_callback(wakeups.stop)
+            url, watching = None, None
             # The node last, so that it is the first to stop: it claims nothing from then on, and while it drains the API still answers.
-            url = await stack.enter_async_context(self._web(door)) if self._role != "dispatch" else None
+            if self._role != "dispatch":
+                watching = Watching(frames, self._clock, poll=self._settings.poll_seconds)
+                stack.push_async_callback(watching.stop)
+                await watching.start(wakeups)
+                url = await stack.enter_async_context(self._web(door, watching))
             if self._role != "api":
-                await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), PostgresPermissions(queue), dsn))
+                permissions = PostgresPermissions(queue)
+                await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), permissions, frames, wakeups, watching))
             # Made last, so that one that is shown once is not lost to something that did not start.
             token = await self._ensure_token(door)
             await ready(Ready(url, token, dsn))
@@ -179,14 +194,18 @@ class Service:
 
     @asynccontextmanager
     async def _node(
-        self, tasks: PostgresTasks, changes: PostgresChanges, permissions: PostgresPermissions, dsn: str
+        self,
+        tasks: PostgresTasks,
+        changes: PostgresChanges,
+        permissions: PostgresPermissions,
+        frames: PostgresFrames,
+        wakeups: Wakeups,
+        watching: Watching | None,
     ) -> AsyncIterator[Node]:
         settings, where = self._settings, data_dir(self._settings)
         slot = take(where)
         guardians = Guardians(lock_fd=slot.fd, limits=Limits(settings.agent_memory_bytes, settings.agent_processes))
         homes, sandbox = where / "homes" / slot.path.stem, make_sandbox(settings)
-        listen = settings.listen_url.get_secret_value() if settings.listen_url else dsn
-        wakeups: Wakeups = Silence() if listen == "off" else Listener(listen, self._clock)
         worlds = Worlds(
             tasks=tasks,
             changes=changes,
@@ -198,6 +217,7 @@ class Service:
             setup=GuardedSetup(guardians, sandbox, homes / "setup"),
             clock=self._clock,
             permissions=permissions,
+            frames=frames,
         )
         pace = Pace(
             slots=settings.max_turns,
@@ -210,7 +230,7 @@ class Service:
             retention=settings.retention_days * 86400,
             answer=settings.permission_seconds,
         )
-        node = Node(worlds, pace, self.host, slot.remember)
+        node = Node(worlds, pace, self.host, slot.remember, watching)
         try:
             await node.start(slot.crashed)
             yield node
@@ -219,7 +239,7 @@ class Service:
             slot.release()
 
     @asynccontextmanager
-    async def _web(self, door: Door) -> AsyncIterator[str]:
+    async def _web(self, door: Door, watching: Watching) -> AsyncIterator[str]:
         """Serve the API; answers its address. The socket is bound here, since uvicorn would end the process when it cannot."""
         host, port = self._settings.host, self._settings.port
         try:
@@ -229,11 +249,12 @@ class Service:
                 f"The API cannot listen on {host}:{port} ({error.strerror}); set CODER_PORT or CODER_HOST to a free one."
             ) from error
         config = uvicorn.Config(
-            build(door, self._settings, self.host),
+            build(door, self._settings, self.host, watching),
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
+            **protocol.SETTINGS,
         )
         server = SignalFreeServer(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]), name="api")

@@ -1,8 +1,8 @@
 """The one LISTEN connection of a process.
 
-A notification is a doorbell: it carries nothing and may be lost. So the listener rings every bell itself
-after each (re)subscription, and tests its own ear: every 10 s it notifies itself and reconnects when the
-echo does not come within 5 s, since a half-open socket is otherwise never noticed.
+A notification is a doorbell: it carries no truth (on `frames` a hint where to look) and may be lost. So the listener
+rings every bell itself after each (re)subscription, and tests its own ear: every 10 s it notifies itself and reconnects
+when the echo does not come within 5 s, since a half-open socket is otherwise never noticed.
 Source: PostgreSQL manual, NOTIFY and LISTEN.
 """
 
@@ -34,13 +34,16 @@ class Listener:
     def __init__(self, dsn: str, clock: Clock) -> None:
         self._dsn = dsn
         self._clock = clock
-        self._rings: dict[str, list[Callable[[], None]]] = {channel: [] for channel in CHANNELS}
+        self._rings: dict[str, list[Callable[[str], None]]] = {channel: [] for channel in CHANNELS}
         self._probe = f"coder_probe_{uuid4().hex}"
         self._echo = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.subscriptions = 0
 
     def on(self, channel: str, ring: Callable[[], None]) -> None:
+        self._rings[channel].append(lambda _: ring())
+
+    def on_hint(self, channel: str, ring: Callable[[str], None]) -> None:
         self._rings[channel].append(ring)
 
     async def start(self) -> None:
@@ -77,7 +80,7 @@ class Listener:
             self.subscriptions += 1
             for rings in self._rings.values():
                 for ring in rings:
-                    ring()
+                    ring("")
             while not connection.is_closed():
                 self._echo.clear()
                 await connection.execute(STATEMENTS["ring"].sql, self._probe)
@@ -99,18 +102,20 @@ class Listener:
             for wait in waits:
                 wait.cancel()
 
-    def _heard(self, _connection: Any, _pid: int, channel: str, _payload: str) -> None:
+    def _heard(self, _connection: Any, _pid: int, channel: str, payload: str) -> None:
         if channel == self._probe:
             self._echo.set()
             return
         for ring in self._rings[channel]:
-            ring()
+            ring(payload)
 
 
 class Silence:
     """No LISTEN at all (behind a transaction pooler without a direct connection): the polls do the work."""
 
     def on(self, channel: str, ring: Callable[[], None]) -> None: ...
+
+    def on_hint(self, channel: str, ring: Callable[[str], None]) -> None: ...
 
     async def start(self) -> None: ...
 

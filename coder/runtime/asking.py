@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -20,12 +20,14 @@ import structlog
 
 from coder.errors import Unavailable
 from coder.events import PermissionRequest, Question, RetryScheduled
+from coder.frames import PermissionRequested, SessionFrame
 from coder.permission import Answer, Policy, Ruling, decide, decide_question, too_late
 from coder.ports import Clock, LiveTurn, PermissionStore
 from coder.runtime.inflight import Running
 from coder.runtime.wake import Wake
 from coder.runtime.watchdog import Pulse
 from coder.task import Task
+from coder.transcript import cleaned
 
 T = TypeVar("T")
 
@@ -141,9 +143,23 @@ class Interview:
 
     Attributes:
         asked: whether the agent asked anything.
+
+    Args:
+        publish: tells the turn's watchers.
     """
 
-    def __init__(self, asking: Asking, running: Running, agent: str, worktree: Path, live: LiveTurn, pulse: Pulse, clock: Clock) -> None:
+    def __init__(
+        self,
+        asking: Asking,
+        running: Running,
+        agent: str,
+        worktree: Path,
+        live: LiveTurn,
+        pulse: Pulse,
+        clock: Clock,
+        publish: Callable[[SessionFrame], None],
+    ) -> None:
+        self._publish = publish
         self._asking = asking
         self._running = running
         self._agent = agent
@@ -173,12 +189,19 @@ class Interview:
         request, answer = await asking.asked(task, self._agent, asked, ruling)
         if answer is None:
             log.info("an agent waits for a person", task=task.id, permission=str(request))
+            self._tell(request, "requested", asked)
             with self._running.asking():
                 async with self._running.seat.given_back(self._pulse):
                     answer = await asking.answered(request, task, asked, self._worktree)
+            self._tell(request, "answered", asked)
         if ruling is None:
             await asking.patiently(lambda: asking.store.told(request, task))
         await self._live.answer(asked.id, answer)
+
+    def _tell(self, request: UUID, state: str, asked: PermissionRequest | Question) -> None:
+        """Let watchers know that a person is waited for, or no longer."""
+        task = self._running.claimed.task
+        self._publish(PermissionRequested(str(task.session_id), task.epoch, str(request), state, asdict(cleaned(asked))))
 
     async def _retry(self, delay: float, heard: Wake) -> None:
         async with self._running.seat.given_back(self._pulse):

@@ -9,6 +9,7 @@ from coder.errors import CoderError, DiskFull
 from coder.ports import Backend
 from coder.routing import Route
 from coder.runtime.inflight import Stop
+from coder.runtime.narration import Narration
 from coder.runtime.watchdog import Limits
 from coder.task import AgentSession, Ending, Outcome, Reason, Task
 from coder.transcript import Transcript
@@ -21,6 +22,7 @@ class Course:
     task: Task
     known: Worktree | None
     transcript: Transcript
+    narration: Narration
     route: Route | None = None
     backend: Backend | None = None
     worktree: Worktree | None = None

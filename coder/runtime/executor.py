@@ -24,6 +24,7 @@ from coder.runtime.boundary import Boundary
 from coder.runtime.ending import Course, End, ending_of, smaller, stopped_end
 from coder.runtime.finisher import Finisher
 from coder.runtime.inflight import Running, Stopped
+from coder.runtime.narration import Narrations
 from coder.runtime.roster import Roster
 from coder.runtime.watchdog import Limits, Pulse, watch
 from coder.task import AgentSession, Ending, ExecutionPath, Outcome, Reason, Task, Verdict
@@ -44,6 +45,7 @@ class Executor:
         backends: by the name of the agent they run.
         limits: seconds of silence and of one tool; a task's own timeout comes with it.
         logbook: files of a turn: what the agent prints beside its answer, and what was too long to store.
+        narrations: tell what happens to those who watch.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Executor:
         limits: Limits,
         logbook: Logbook,
         setup: Setup,
+        narrations: Narrations,
     ) -> None:
         self._store = store
         self._worktrees = worktrees
@@ -72,11 +75,13 @@ class Executor:
         self._limits = limits
         self._logbook = logbook
         self._setup = setup
+        self._narrations = narrations
 
     async def execute(self, running: Running) -> None:
         """Run one claimed task to its end."""
         claimed = running.claimed
-        course = Course(claimed.task, claimed.worktree, Transcript())
+        course = Course(claimed.task, claimed.worktree, Transcript(), self._narrations.narrate(claimed.task))
+        course.narration.opened()
         try:
             try:
                 async with self._hold(running):
@@ -88,6 +93,8 @@ class Executor:
             log.warning("a turn was fenced", task=claimed.task.id, epoch=claimed.task.epoch, why=fenced.message)
         except Unavailable as away:
             log.error("the end of a turn could not be stored", task=claimed.task.id, why=away.message)
+        finally:
+            course.narration.left()
 
     @asynccontextmanager
     async def _hold(self, running: Running) -> AsyncIterator[None]:
@@ -178,7 +185,7 @@ class Executor:
         task = course.task
         assert course.route is not None, "a turn that runs was routed"
         pulse = Pulse(self._clock)
-        interview = Interview(self._asking, running, course.route.agent, turn.worktree, live, pulse, self._clock)
+        interview = Interview(self._asking, running, course.route.agent, turn.worktree, live, pulse, self._clock, course.narration.publish)
         watching = watch(self._clock, pulse, limits, live.busy_with_tool, live.reconcile, running.stop)
         dog = asyncio.create_task(watching, name=f"watch-{task.id}")
         try:
@@ -190,7 +197,7 @@ class Executor:
                         await self._finisher.seen(task)
                         course.seen = True
                     interview.hear(event)
-                    course.transcript.apply(event)
+                    course.narration.said(course.transcript.apply(event), course.transcript.usage)
                     for spill in course.transcript.take_spills():
                         await self._logbook.spill(task.id, spill)
         finally:
@@ -239,7 +246,7 @@ class Executor:
     async def _leave(self, course: Course, end: End) -> None:
         """The one door: snapshot, then one fenced transaction. A turn that runs again leaves no snapshot."""
         snapshot, unsnapshotted = None, False
-        course.transcript.end_tools()
+        course.narration.said(course.transcript.end_tools(), course.transcript.usage)
         if end.outcome is not Outcome.REQUEUED:
             try:
                 snapshot = await self._snapshot(course)
@@ -255,6 +262,7 @@ class Executor:
                 if end.outcome is Outcome.COMPLETED:
                     end = End(Outcome.FAILED, Reason.INTERNAL, f"The work was done, but could not be read ({error}); see the log.")
         ending = ending_of(course, end, snapshot, unsnapshotted)
+        await course.narration.closing()
         while True:
             try:
                 verdict = await self._finisher.finish(ending)
@@ -273,6 +281,7 @@ class Executor:
                 await self._clock.sleep(APPLYING_SECONDS)
             elif verdict is not Verdict.MOVED:
                 break
+        course.narration.ended(ending, verdict)
         log.info("task ended", task=course.task.id, state=ending.state, reason=ending.reason, verdict=verdict)
 
     async def _measured_anew(self, ending: Ending) -> Ending:

@@ -10,7 +10,19 @@ from uuid import UUID
 import structlog
 
 from coder.errors import Unavailable
-from coder.ports import Backend, ChangeStore, Clock, Guards, Logbook, PermissionStore, Setup, TaskStore, Wakeups, Worktrees
+from coder.frame_log import FrameLog
+from coder.ports import (
+    Backend,
+    ChangeStore,
+    Clock,
+    Guards,
+    Logbook,
+    PermissionStore,
+    Setup,
+    TaskStore,
+    Wakeups,
+    Worktrees,
+)
 from coder.runtime.asking import Asking
 from coder.runtime.boundary import Boundary
 from coder.runtime.dispatcher import Dispatcher
@@ -19,11 +31,14 @@ from coder.runtime.finisher import Finisher
 from coder.runtime.inflight import Inflight, Stop
 from coder.runtime.janitor import Janitor
 from coder.runtime.lease import Lease
+from coder.runtime.narration import Narrations
+from coder.runtime.recorder import Recorder
 from coder.runtime.rescuer import Rescuer
 from coder.runtime.reviewer import Reviewer
 from coder.runtime.roster import Roster
 from coder.runtime.slots import Slots
 from coder.runtime.watchdog import Limits
+from coder.runtime.watching import Watching
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +57,7 @@ class Worlds:
     clock: Clock
     setup: Setup
     permissions: PermissionStore
+    frames: FrameLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +80,10 @@ class Node:
 
     Args:
         remember: told every node id before it is used.
+        watching: the live view of this process, None where it has no API.
     """
 
-    def __init__(self, worlds: Worlds, pace: Pace, host: UUID, remember: Callable[[UUID], None]) -> None:
+    def __init__(self, worlds: Worlds, pace: Pace, host: UUID, remember: Callable[[UUID], None], watching: Watching | None = None) -> None:
         self._worlds = worlds
         self._pace = pace
         self._host = host
@@ -84,6 +101,7 @@ class Node:
             remember=remember,
         )
         self._finisher = Finisher(tasks, clock, host)
+        self._recorder = Recorder(worlds.frames, clock)
         boundary = Boundary(tasks, changes, worktrees, clock)
         self._roster = Roster(tasks, worlds.backends, clock, host=host)
         self._asking = Asking(worlds.permissions, clock, seconds=pace.answer, poll=pace.poll)
@@ -99,6 +117,12 @@ class Node:
             limits=Limits(pace.silent, pace.tool, None),
             logbook=worlds.logbook,
             setup=worlds.setup,
+            narrations=Narrations(
+                self._recorder,
+                watching.hub if watching else None,
+                clock,
+                left=watching.follower.hint if watching else lambda _: None,
+            ),
         )
         self._dispatcher = Dispatcher(tasks, self._inflight, self.executor, self._lease, clock, host=host, slots=slots, poll=pace.poll)
         self._rescuer = Rescuer(tasks, changes, worktrees, boundary, clock, host=host, poll=pace.poll)
@@ -114,6 +138,7 @@ class Node:
         self._roster.start()
         self._asking.start()
         self._finisher.start()
+        self._recorder.start()
         wakeups = self._worlds.wakeups
         wakeups.on("tasks_new", self._dispatcher.wake)
         wakeups.on("tasks_cancel", self._dispatcher.wake_cancel)
@@ -142,6 +167,7 @@ class Node:
         await self._rescuer.stop()
         await self._finisher.stop()
         await self._inflight.empty()
+        await self._recorder.stop()
         await self._asking.stop()
         await self._roster.stop()
         await self._stop_agents()

@@ -5,24 +5,27 @@ from __future__ import annotations
 from uuid import UUID
 
 from fastapi import APIRouter, FastAPI, Security
+from starlette.routing import WebSocketRoute
 
 from coder import __version__
 from coder.config import Settings
 from coder.ports import Door
-from coder.web import changes, openapi, page, permissions, problems, projects, sessions, system, tasks
+from coder.runtime.watching import Watching
+from coder.web import changes, live, openapi, page, permissions, problems, projects, sessions, system, tasks
 from coder.web.asking import bearer
 from coder.web.gate import Gate
 
 PREFIX = "/api/v1"
 
 
-def build(door: Door, settings: Settings, host_id: UUID) -> FastAPI:
+def build(door: Door, settings: Settings, host_id: UUID, watching: Watching | None = None) -> FastAPI:
     """The HTTP API.
 
     Args:
         door: what people ask and do.
         settings: of this process; in `app.state.settings`.
         host_id: this machine; projects that are added belong to it unless they say otherwise.
+        watching: the live view; without it there is no WebSocket.
     """
     app = FastAPI(
         title="coder",
@@ -44,6 +47,8 @@ def build(door: Door, settings: Settings, host_id: UUID) -> FastAPI:
     app.include_router(system.open_router, prefix=PREFIX)
     app.include_router(system.open_router, include_in_schema=False)
     app.include_router(page.router)
+    if watching is not None:
+        app.router.routes.append(WebSocketRoute(f"{PREFIX}/ws", live.Live(watching, door, settings)))
     problems.install(app)
     openapi.install(app)
     app.add_middleware(Gate, door=door)

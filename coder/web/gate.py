@@ -3,6 +3,7 @@
 A plain ASGI layer, since it must come before FastAPI reads a body. The invariant: a route only ever sees a request
 with a known token (or an open path) and a body that is empty or sound JSON of at most 4 MiB, without the characters
 that PostgreSQL cannot store; whatever escapes a route becomes a logged 500 without a traceback.
+A WebSocket is let in by the same tokens, and only from a page of our own origin or from a program, which names none.
 It leaves out: cookies (there are none), CORS (no other origin is let in; a token is sent by programs, not by pages).
 """
 
@@ -12,14 +13,14 @@ import asyncio
 import hashlib
 import json
 from typing import Any, NoReturn
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coder.errors import CoderError, InvalidInput, NotFound, Unauthorized
+from coder.errors import CoderError, ForeignOrigin, InvalidInput, NotFound, Unauthorized
 from coder.ports import Door
 from coder.web.problems import of_error, problem
 
@@ -37,6 +38,8 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 ACTOR = "coder.actor"
+TOKEN_PROTOCOL = "bearer."
+"""A WebSocket offers its token as a subprotocol that begins so; never in its address, which is logged."""
 
 
 class Disconnected(Exception):
@@ -57,6 +60,9 @@ class Gate:
         self._known: dict[bytes, tuple[str, float]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -90,6 +96,19 @@ class Gate:
             refusal = problem(500, "Something went wrong inside coder; its log says what. The request may be tried again.")
         await refusal(scope, receive, answer)
 
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a WebSocket in, or refuse its handshake with the status and problem that a request would get."""
+        headers = Headers(scope=scope)
+        try:
+            origin, host = headers.get("origin"), headers.get("host", "")
+            if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+                raise ForeignOrigin(origin=origin, host=host)
+            await self._admit(scope)
+        except CoderError as error:
+            await of_error(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
     async def _admit(self, scope: Scope) -> None:
         """Find out who asks; raises `Unauthorized`, always the same one."""
         if "\0" in scope["path"] or b"\0" in unquote_to_bytes(scope["query_string"]):
@@ -97,6 +116,9 @@ class Gate:
         if scope["path"] in OPEN:
             return
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        for offered in scope.get("subprotocols", ()):  # a page cannot set headers of a WebSocket
+            if offered.startswith(TOKEN_PROTOCOL):
+                scheme, token = "bearer", offered.removeprefix(TOKEN_PROTOCOL)
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthorized
         scope[ACTOR] = await self._name_of(hashlib.sha256(token.strip().encode("latin-1")).digest())

@@ -37,6 +37,7 @@ from coder.permission import Answer
 from coder.ports import AgentFacts, Backend, Claimed, LiveTurn, Turn, Wakeups
 from coder.postgres import listener, pool
 from coder.postgres.changes import PostgresChanges
+from coder.postgres.frames import PostgresFrames
 from coder.postgres.listener import Listener, Silence
 from coder.postgres.permissions import PostgresPermissions
 from coder.postgres.pool import open_pool
@@ -193,8 +194,19 @@ async def running(given: Given) -> AsyncIterator[UUID]:
         backends: dict[str, Backend] = {"native": WitnessBackend(given, guardians, fault)}
         worktrees: Any = NullWorktrees()
         changes = PostgresChanges(queue)
-        permissions = PostgresPermissions(queue)
-        worlds = Worlds(tasks, changes, worktrees, backends, guardians, wakeups, FileLogbook(data), clock, NullSetup(), permissions)
+        worlds = Worlds(
+            tasks,
+            changes,
+            worktrees,
+            backends,
+            guardians,
+            wakeups,
+            FileLogbook(data),
+            clock,
+            NullSetup(),
+            PostgresPermissions(queue),
+            PostgresFrames(queue),
+        )
         pace = Pace(given.slots, given.poll, given.lease, given.beat, given.drain, silent=60, tool=60, retention=3600)
 
         def remember(node: UUID) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from coder.host.loop import run
-from tests.bench import acp, agents, bed, cycles, places, turns
+from tests.bench import acp, agents, bed, cycles, live, places, turns
 from tests.bench.figure import Figure, load, table
 
 FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
@@ -18,6 +18,7 @@ FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
     "null-turns": turns.null_turns,
     "git-turns": turns.git_turns,
     "depth": cycles.depth,
+    "live": live.live,
     "snapshots": places.snapshots,
     "service": places.service,
     "opencode": agents.opencode,

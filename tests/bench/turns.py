@@ -17,12 +17,14 @@ from coder.git.worktrees import GitWorktrees
 from coder.host.logbook import FileLogbook
 from coder.ports import Turn, Worktrees
 from coder.postgres.changes import PostgresChanges
+from coder.postgres.frames import PostgresFrames
 from coder.postgres.listener import Listener
 from coder.postgres.permissions import PostgresPermissions
 from coder.postgres.pool import open_pool
 from coder.postgres.tasks import PostgresTasks
 from coder.runtime.clock import SystemClock
 from coder.runtime.node import Node, Pace, Worlds
+from coder.runtime.watching import Watching
 from tests.agents.null import NullBackend, NullGuards, NullSetup, NullWorktrees
 from tests.bench.bed import Bed, Queue
 from tests.bench.figure import Figure, Rounds, alternate
@@ -33,19 +35,32 @@ GIT_SLOTS = 4
 
 
 @asynccontextmanager
-async def node(queue: Queue, place: Path, worktrees: Worktrees | NullWorktrees, backend: NullBackend, slots: int) -> AsyncIterator[None]:
-    """A real node at work on the queue."""
+async def node(
+    queue: Queue, place: Path, worktrees: Worktrees | NullWorktrees, backend: NullBackend, slots: int, watching: Watching | None = None
+) -> AsyncIterator[None]:
+    """A real node at work on the queue, narrating to a live view if one is given."""
     clock = SystemClock()
-    pool, lease = await open_pool(queue.dsn, size=4), await open_pool(queue.dsn, size=1)
+    pool, lease, frames = await open_pool(queue.dsn, size=4), await open_pool(queue.dsn, size=1), await open_pool(queue.dsn, size=2)
     tasks = PostgresTasks(pool, lease)
     host = uuid4()
     await tasks.register_host(host, "bench")
     changes = PostgresChanges(pool)
     listener = Listener(queue.dsn, clock)
-    logbook, permissions = FileLogbook(place), PostgresPermissions(pool)
-    worlds = Worlds(tasks, changes, worktrees, {"native": backend}, NullGuards(), listener, logbook, clock, NullSetup(), permissions)  # type: ignore[arg-type]
+    worlds = Worlds(
+        tasks,
+        changes,
+        worktrees,  # type: ignore[arg-type]
+        {"native": backend},
+        NullGuards(),
+        listener,
+        FileLogbook(place),
+        clock,
+        NullSetup(),
+        PostgresPermissions(pool),
+        PostgresFrames(frames),
+    )
     pace = Pace(slots=slots, poll=2, lease=60, beat=20, drain=30, silent=180, tool=3600, retention=1e6)
-    running = Node(worlds, pace, host, lambda _: None)
+    running = Node(worlds, pace, host, lambda _: None, watching)
     await running.start()
     try:
         yield
@@ -53,6 +68,7 @@ async def node(queue: Queue, place: Path, worktrees: Worktrees | NullWorktrees, 
         await running.stop()
         await pool.close()
         await lease.close()
+        await frames.close()
 
 
 async def ended(queue: Queue) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
 
+from coder import operations
 from coder.change import OPEN_CHANGE, ChangeState
 from coder.config import Settings
+from coder.frames import from_wire
+from coder.outbox import Told
 from coder.permission import PermissionState, Policy
 from coder.postgres.listener import CHANNELS
 from coder.postgres.tasks import MESSAGE_STATES
 from coder.task import ENDED, TRANSITIONS, ExecutionPath, Outcome, Reason, TaskState
+from tests.structure import wire
 from tests.structure.lifecycle import AGENT_SESSION, CHANGE, DECISION, PERMISSION, QUEUE, draw
 
 TOP = Path(__file__).parents[2]
@@ -58,6 +63,18 @@ def test_every_transition_starts_and_ends_in_a_state() -> None:
 
 def test_the_lifecycles_are_drawn_from_the_tables() -> None:
     assert (TOP / "docs/lifecycle.md").read_text() == draw(), "run python -m tests.structure.lifecycle > docs/lifecycle.md"
+
+
+def test_the_wire_is_described_from_the_code_with_an_example_of_each_frame() -> None:
+    assert wire.complete(), "tests/structure/wire.py has one example of every frame and operation, in their order"
+    assert (TOP / "docs/wire.md").read_text() == wire.draw(), "run python -m tests.structure.wire > docs/wire.md"
+
+
+def test_every_example_of_the_wire_is_what_the_code_reads() -> None:
+    for frame in wire.FRAMES:
+        assert from_wire(json.loads(Told(frame).numbered(1))) == frame
+    for operation in wire.OPERATIONS:
+        assert operations.read(operation.model_dump(mode="json")) == operation
 
 
 def test_the_example_names_every_setting_with_its_default() -> None:

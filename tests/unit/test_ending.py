@@ -24,7 +24,7 @@ SNAPSHOT = Snapshot("c", "a" * 40, 1, "d", "b" * 40, b"diff", ())
 
 
 def course(*, seen: bool = True, task: Task = TASK) -> Course:
-    return Course(task, None, Transcript(), route=Route("opencode"), seen=seen)
+    return Course(task, None, Transcript(), None, route=Route("opencode"), seen=seen)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("why", "seen", "outcome", "reason"), [

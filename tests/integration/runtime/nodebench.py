@@ -21,6 +21,7 @@ from coder.host.logbook import FileLogbook
 from coder.permission import Answer
 from coder.ports import AgentFacts, Backend, Clock, LiveTurn, Turn, Wakeups
 from coder.postgres.changes import PostgresChanges
+from coder.postgres.frames import PostgresFrames
 from coder.postgres.listener import Listener
 from coder.postgres.permissions import PostgresPermissions
 from coder.postgres.pool import open_pool
@@ -167,6 +168,7 @@ class Notebook:
     held: set[UUID] = field(default_factory=set)
     guard: str = ""
     paused: asyncio.Event | None = None
+    _holding: set[UUID] = field(default_factory=set)
 
     def names(self) -> list[str]:
         return [call[0] for call in self.calls if call[0] not in ("hold", "guard_state")]
@@ -181,9 +183,13 @@ class Notebook:
     @asynccontextmanager
     async def hold(self, session_id: UUID) -> AsyncIterator[None]:
         await self._do("hold", session_id)
-        if session_id in self.held:
+        if session_id in self.held or session_id in self._holding:
             raise Held(session=session_id)
-        yield
+        self._holding.add(session_id)
+        try:
+            yield
+        finally:
+            self._holding.discard(session_id)
 
     async def ensure(self, project: Project, session_id: UUID, known: Worktree | None) -> Worktree:
         await self._do("ensure", session_id)
@@ -281,6 +287,7 @@ class House:
             clock=self.clock,
             setup=NullSetup(),
             permissions=PostgresPermissions(queue),
+            frames=PostgresFrames(queue),
         )
         node = Node(worlds, pace, host, lambda _: None)
         await node.start()

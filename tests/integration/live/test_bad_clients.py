@@ -1,0 +1,198 @@
+"""Bad clients are closed with a reason, and nobody else is affected."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket as sockets
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from agents.scripted import script
+from livebench import LiveHouse
+from tab import TOKEN, Tab
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from coder.runtime.clients import SUBSCRIPTIONS
+
+OPEN = script(["say", "hello"], ["gate", "go"], ["say", " again"])
+
+
+async def refused(url: str, **given: Any) -> tuple[int, dict[str, Any]]:
+    with pytest.raises(InvalidStatus) as refusal:
+        await connect(url.replace("http", "ws") + "api/v1/ws", **given)
+    response = refusal.value.response
+    assert response.body is not None
+    return response.status_code, json.loads(response.body)
+
+
+async def test_without_a_token_from_another_origin_or_with_a_token_in_the_address_nobody_is_let_in(house: LiveHouse) -> None:
+    server = await house.server()
+    assert (await refused(server.url))[1]["code"] == "unauthorized"
+    status, problem = await refused(server.url, subprotocols=["coder.v1", "bearer.wrong"])
+    assert (status, problem["code"]) == (401, "unauthorized")
+    with pytest.raises(InvalidStatus):
+        await connect(server.url.replace("http", "ws") + f"api/v1/ws?token={TOKEN}")
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    status, problem = await refused(server.url, additional_headers=headers, origin="https://elsewhere.example")
+    assert (status, problem["code"]) == (403, "foreign_origin")
+    own = server.url.rstrip("/")
+    async with connect(own.replace("http", "ws") + "/api/v1/ws", additional_headers=headers, origin=own) as line:  # type: ignore[arg-type]
+        assert line.subprotocol is None
+
+
+@pytest.mark.parametrize(
+    ("garbage", "code"),
+    [
+        ("not json", 4400),
+        (b"\x00\x01", 4400),
+        ("[]", 4400),
+        ("nul", 4400),
+        (json.dumps({"type": "ack", "seq": 1, "x": "y" * 1_000_000}), 1009),
+        ("x" * 1_000_000, 4400),
+        ('{"type":"chat.send","text":"' + "x" * 5_000_000, 1009),
+    ],
+    ids=["words", "binary", "array", "broken", "long-operation", "long-garbage", "too-long"],
+)
+async def test_what_cannot_be_read_closes_the_socket_with_a_reason(house: LiveHouse, garbage: str | bytes, code: int) -> None:
+    server = await house.server()
+    tab, other = house.tab(server.url), house.tab(server.url)
+    await tab.open()
+    await other.open()
+    with suppress(ConnectionClosed):  # what is too long is refused while it is still sent
+        await tab.send(garbage)
+    await tab.until(lambda: tab.closed)
+    assert tab.end is not None
+    assert tab.end[0] == code
+    assert tab.end[1]
+    await still_well(house, other)
+
+
+async def still_well(house: LiveHouse, other: Tab) -> None:
+    _, session = await house.add("say nothing")
+    await other.subscribe(session)
+    assert other.closed is None
+
+
+@pytest.mark.parametrize(
+    ("operation", "code"),
+    [
+        ({"type": "dance"}, "invalid_input"),
+        ({}, "invalid_input"),
+        ({"type": "ack"}, "invalid_input"),
+        ({"type": "ack", "seq": -1}, "invalid_input"),
+        ({"type": "ack", "seq": "1"}, "invalid_input"),
+        ({"type": "pong", "extra": 1}, "invalid_input"),
+        ({"type": "chat.subscribe", "session_id": "x"}, "invalid_input"),
+        ({"type": "chat.subscribe", "session_id": "00000000-0000-0000-0000-000000000000"}, "not_found"),
+        ({"type": "chat.send", "client_message_id": "m", "text": "x"}, "invalid_input"),
+        ({"type": "chat.send", "client_message_id": "m", "text": "  ", "project": "shop"}, "invalid_input"),
+        ({"type": "chat.send", "client_message_id": "m", "text": "a\0b", "project": "shop"}, "invalid_input"),
+        ({"type": "chat.send", "client_message_id": "m", "text": "\ud800", "project": "shop"}, "invalid_input"),
+        ({"type": "chat.send", "client_message_id": "m", "text": "x", "project": "nowhere"}, "not_found"),
+        ({"type": "hello", "client_id": "abcdefgh"}, "invalid_input"),
+        ({"type": "surface.subscribe", "session_id": "00000000-0000-0000-0000-000000000000", "surface": "x"}, "invalid_input"),
+    ],
+    ids=lambda given: given.get("type", "none") if isinstance(given, dict) else "",
+)
+async def test_an_operation_that_cannot_be_done_is_answered_with_a_sentence(house: LiveHouse, operation: dict[str, Any], code: str) -> None:
+    server = await house.server()
+    tab = house.tab(server.url)
+    await tab.open()
+    await tab.send(operation)
+    if operation.get("text") == "\ud800":
+        await tab.until(lambda: tab.errors or tab.closed)
+        assert tab.closed or tab.errors[0]["code"] == code
+        return
+    await tab.until(lambda: tab.errors)
+    error = tab.errors[0]
+    assert (error["code"], error["operation"]) == (code, operation.get("type"))
+    assert error["message"].endswith(".")
+    await still_well(house, tab)
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        ('{"type": "pong"}', "The first message of a socket is `hello`; connect again and send it."),
+        ('{"type": "hello", "client_id": "abcdefgh", "since": null}', "`since` is not acceptable: input should be a valid integer."),
+    ],
+    ids=["another", "wrong"],
+)
+async def test_a_first_message_that_is_no_hello_closes(house: LiveHouse, first: str, reason: str) -> None:
+    server = await house.server()
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with connect(server.url.replace("http", "ws") + "api/v1/ws", additional_headers=headers) as line:
+        await line.send(first)
+        await line.wait_closed()
+        assert line.close_code == 4400
+        assert line.close_reason == reason
+
+
+async def test_a_flood_of_subscriptions_is_bounded_and_others_go_on(house: LiveHouse) -> None:
+    server = await house.server()
+    query = "insert into sessions (project_id) select $1 from generate_series(1, $2::int) returning id"
+    sessions = [str(row["id"]) for row in await house.sql.fetch(query, house.project, SUBSCRIPTIONS + 50)]
+    tab, other = house.tab(server.url), house.tab(server.url)
+    await tab.open()
+    await other.open()
+    tab.wanted |= set(sessions)
+    for session in sessions:
+        await tab.send({"type": "chat.subscribe", "session_id": session})
+    await still_well(house, other)
+    await tab.until(lambda: len(tab.errors) == 50)
+    assert {error["code"] for error in tab.errors} == {"too_many"}
+    assert len(tab.views) == SUBSCRIPTIONS
+    for _ in range(10_000 - len(sessions)):
+        await tab.send({"type": "chat.subscribe", "session_id": sessions[0]})
+    await other.send({"type": "chat.unsubscribe", "session_id": sessions[0]})
+    await still_well(house, other)
+    await tab.until(lambda: tab.views[sessions[0]].histories > 100)
+
+
+async def test_a_client_that_gives_no_sign_of_life_is_closed_and_one_that_answers_stays(house: LiveHouse) -> None:
+    server = await house.server(ping=0.2)
+    dead, alive = house.tab(server.url), house.tab(server.url)
+    dead.pongs = False
+    await dead.open()
+    await alive.open()
+    await dead.until(lambda: dead.closed)
+    assert dead.end == (4408, "Nothing was heard of this client for 0.4 s.")
+    await alive.until(lambda: alive.pings >= 5)
+    await still_well(house, alive)
+
+
+async def test_a_client_that_never_reads_is_dropped_and_nobody_waits_for_it(house: LiveHouse) -> None:
+    server = await house.server(ping=2.0)
+    await house.node(server.watching)
+    big = script(["big", 30, 200_000], ["gate", "go"], ["say", "done"])
+    _, session = await house.add(big)
+    host, port = server.url.removeprefix("http://").rstrip("/").split(":")
+    raw = sockets.socket()
+    raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(raw, (host, int(port)))
+    handshake = (
+        f"GET /api/v1/ws HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    )
+    await loop.sock_sendall(raw, handshake.encode())
+    assert b" 101 " in await loop.sock_recv(raw, 4096)
+    for operation in ({"type": "hello", "client_id": "never-reads"}, {"type": "chat.subscribe", "session_id": session}):
+        text = json.dumps(operation).encode()
+        await loop.sock_sendall(raw, bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+    tab = house.tab(server.url)
+    await tab.open()
+    view = await tab.subscribe(session)
+    await tab.until(lambda: sum(frame["type"] == "tool_call" for frame in view.frames) >= 30)
+    house.open_gate("go")
+    await tab.until(lambda: view.ended)
+    assert view.transcript == await house.transcript(session)
+    client = server.watching.clients._clients["admin", "never-reads"]
+    async with asyncio.timeout(20):
+        while client.socket is not None:  # noqa: ASYNC110 - nobody says so
+            await asyncio.sleep(0.02)
+    raw.close()
