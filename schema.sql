@@ -554,7 +554,7 @@ begin
                        new.cancel_requested_at::text, new.reason, new.error, new.output_summary, new.execution_path, new.agent_used,
                        new.retry_of::text) is not null then
             perform coder.refuse('CD422', format(
-                'A task is inserted as pending (here: state %L); leave out every column that coder writes (docs/sql.md lists yours).', new.state));
+                'A task is inserted as pending (here: state %L), without the columns that coder writes, retry_of among them; docs/sql.md lists yours.', new.state));
         end if;
         new.opens_session := new.session_id is null;
         new.position := new.id;
@@ -881,7 +881,7 @@ begin
     update session_queue set state = 'idle', held_by = null where session_id = p_session and state <> 'running';
 end $$;
 
-create function coder.reopen_session(p_session uuid) returns void language plpgsql as $$
+create function coder.reopen_session(p_session uuid) returns void language plpgsql set coder.actor = 'node' as $$
 declare
     busy boolean;
 begin
@@ -894,6 +894,17 @@ begin
     update sessions set status = case when busy then 'active' else 'idle' end, closed_at = null, last_activity_at = clock_timestamp()
         where id = p_session and status = 'closed';
 end $$;
+
+create function coder.session_before_update() returns trigger language plpgsql as $$
+begin
+    perform coder.refuse('CD422', format(
+        'The status of session %s is set by coder alone; close it with coder.close_session(%L), open it again with coder.reopen_session(%L).',
+        old.id, old.id, old.id));
+    return null;
+end $$;
+create trigger sessions_before_update before update on sessions for each row
+    when ((old.status, old.closed_at) is distinct from (new.status, new.closed_at) and current_setting('coder.actor', true) is distinct from 'node')
+    execute function coder.session_before_update();
 
 -- ── the door: deciding on a change ──────────────────────────────────────────────────────────────────
 
@@ -939,6 +950,8 @@ begin
         perform coder.refuse('CD422', format('A change is approved into "checkout" or "branch", not into %L.', p_target));
     elsif p_branch is not null and btrim(p_branch) = '' then
         perform coder.refuse('CD422', 'The name of the branch is empty; name one, or leave it out for one of the session''s own.');
+    elsif p_branch ~ '^refs/' then
+        perform coder.refuse('CD422', format('A branch is named without refs/heads/; %L is not the name of one.', p_branch));
     elsif p_branch is not null and p_target <> 'branch' then
         perform coder.refuse('CD422', 'A branch is only named with target "branch".');
     elsif p_commit and p_target = 'branch' then
@@ -980,12 +993,12 @@ end $$;
 create function coder.change_before_update() returns trigger language plpgsql as $$
 begin
     perform coder.refuse('CD422', format(
-        'The state of change %s is set by coder alone; decide with coder.approve(%L, fingerprint) or coder.reject(%L, fingerprint).',
+        'Change %s is written by coder alone; decide with coder.approve(%L, fingerprint) or coder.reject(%L, fingerprint).',
         old.id, old.id, old.id));
     return null;
 end $$;
 create trigger pending_changes_before_update before update on pending_changes for each row
-    when (old.state <> new.state and current_setting('coder.actor', true) is distinct from 'node')
+    when (old is distinct from new and current_setting('coder.actor', true) is distinct from 'node')
     execute function coder.change_before_update();
 
 -- ── the door: permissions, questions, projects, chats, agents ───────────────────────────────────────────
@@ -1901,7 +1914,9 @@ create function coder.show_task(p_task bigint) returns table (
     cancel_requested_at timestamptz, ended_at timestamptz
 ) language sql rows 1 as $$
     select t.id, t.project_id, p.name, t.session_id, t.chat_id, t.state,
-           case when t.state = 'running' then (select o.kind where o.epoch = t.epoch)
+           case when t.state = 'running' then coalesce((select o.kind where o.epoch = t.epoch), (
+                    select 'provider' from (select f.payload ->> 'type' as type from frames f where f.task_id = t.id and f.epoch = t.epoch
+                                            order by f.seq desc limit 1) last where last.type = 'provider_retry'))
                 when t.state <> 'pending' then null
                 when t.run_at > clock_timestamp() then 'run_at'
                 when q.state = 'held' then 'decision'

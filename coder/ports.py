@@ -114,6 +114,7 @@ class AgentFacts:
         detail: a sentence: why it is not available, or what is odd about it.
         path: where its program is.
         install: the command that installs it, for one that is missing.
+        unfinished: more is being found out; ask again in a while.
     """
 
     agent: str
@@ -127,6 +128,7 @@ class AgentFacts:
     thinking_options: tuple[str, ...] = ()
     commands: tuple[Command, ...] = ()
     install: str | None = None
+    unfinished: bool = False
 
 
 class Backend(Protocol):

@@ -34,6 +34,26 @@ LINUX = sys.platform == "linux"
 LOOK_SECONDS, LOOK_SECONDS_NEAR, NEAR = 0.5, 0.1, 0.3
 
 
+class Handed:
+    """A pipe's descriptor, handed over to an event loop.
+
+    libuv closes the descriptors of its handles itself, and uvloop closes the Python object it was given as well: the second
+    of the two would close a stranger's descriptor when another thread has opened one in between. So there it closes nothing.
+    """
+
+    def __init__(self, pipe: IO[bytes], loop: asyncio.AbstractEventLoop) -> None:
+        self._descriptor = os.dup(pipe.fileno())
+        self._ours = type(loop).__module__.partition(".")[0] != "uvloop"
+        pipe.close()
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        if self._ours:
+            os.close(self._descriptor)
+
+
 class OneWay(asyncio.StreamReaderProtocol):
     """Reads a pipe, which has no other half to keep open: its end closes it on every event loop."""
 
@@ -130,12 +150,14 @@ class Guarded:
 
     async def _reader(self, pipe: IO[bytes], limit: int) -> asyncio.StreamReader:
         stream = asyncio.StreamReader(limit=limit)
-        transport, _ = await self._loop.connect_read_pipe(lambda: OneWay(stream), pipe)
+        transport, _ = await self._loop.connect_read_pipe(lambda: OneWay(stream), Handed(pipe, self._loop))
         self._reading.append(transport)
         return stream
 
     async def _writer(self, pipe: IO[bytes]) -> asyncio.StreamWriter:
-        transport, protocol = await self._loop.connect_write_pipe(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe)
+        transport, protocol = await self._loop.connect_write_pipe(
+            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), Handed(pipe, self._loop)
+        )
         return asyncio.StreamWriter(transport, protocol, None, self._loop)
 
     def _watch(self) -> None:

@@ -102,6 +102,8 @@ class Launcher:
         starter: Starter = self._guardians
         env = {**self.environment(), **(extra or {})}
         if self._sandbox is not None:
-            starter = cell = self._sandbox.cell(self._guardians, worktree=worktree, home=self.home, network=network)
+            # Also where a shell starts it, and wherever the user keeps it.
+            program = [Path(found)] if (found := self.program()) is not None else []
+            starter = cell = self._sandbox.cell(self._guardians, worktree=worktree, home=self.home, network=network, shown=program)
             env = cell.environment(env)
         return await starter.spawn(argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal, limit=limit)

@@ -62,7 +62,7 @@ class OpencodeBackend:
         known = self.probing.known(program)
         models, detail = await self._models()
         if known.version is None:
-            detail = " ".join(filter(None, ("Its version and models are being asked for; probe again in a minute.", detail)))
+            detail = " ".join(filter(None, ("Its version and models are being asked for.", detail)))
         return (
             AgentFacts(
                 name,
@@ -76,6 +76,7 @@ class OpencodeBackend:
                 thinking_options=known.thinking_options,
                 commands=known.commands,
                 install=install,
+                unfinished=known.version is None,
             ),
         )
 

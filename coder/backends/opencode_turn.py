@@ -144,6 +144,7 @@ class OpencodeTurn:
         server.printed.add(self._log.raw)
         opening = self._opening = await open_session(server, self._place, self._wishes, self._turn)
         self._place.used(opening.session)
+        await self._check_mode(server)
         prompt = message_id()
         reading = TurnReading(opening.session, prompt, self._wishes.directory)
         server.bus.attach(opening.session, self._inbox)
@@ -158,6 +159,15 @@ class OpencodeTurn:
         self._reading = reading
         self._log.line(f"opencode session {opening.session}, model {self._wishes.model or 'its own choice'}, prompt {prompt}")
         self._telling = asyncio.create_task(self._tell_commands(server), name="opencode commands")
+
+    async def _check_mode(self, server: Server) -> None:
+        """The server takes a prompt for an agent that it does not have, and then says nothing."""
+        mode = self._wishes.mode
+        if not mode:
+            return
+        offered = [str(agent.get("name")) for agent in listed(await server.ask("GET", "/agent", directory=self._wishes.directory))]
+        if mode not in offered:
+            raise ProviderError(f"opencode has no mode {mode}; it offers {', '.join(offered)}: name one of these, or none.")
 
     async def _prompt(self, server: Server, opening: Opening, prompt: str, command: tuple[str, str] | None) -> None:
         session, wishes = opening.session, self._wishes

@@ -87,12 +87,21 @@ class Sandbox:
             cure = "set CODER_SANDBOX to auto" if self.mode == "off" else CURE
             raise AgentUnavailable(f"The project keeps its agents off the network, which needs the sandbox, but {self.why}; {cure}.")
 
-    def cell(self, guardians: Guardians, *, worktree: Path | None, home: Path, network: bool) -> Cell:
-        """Starts programs for one worktree; None = for all of this data directory."""
-        return Cell(self, guardians, worktree, home, network)
+    def cell(self, guardians: Guardians, *, worktree: Path | None, home: Path, network: bool, shown: Sequence[Path] = ()) -> Cell:
+        """Starts programs for one worktree; None = for all of this data directory. `shown`: what they may read besides."""
+        return Cell(self, guardians, worktree, home, network, tuple(shown))
 
     def command(
-        self, program: str, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], worktree: Path | None, home: Path, network: bool
+        self,
+        program: str,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        worktree: Path | None,
+        home: Path,
+        network: bool,
+        shown: Sequence[Path] = (),
     ) -> list[str]:
         """The command line that runs a program confined.
 
@@ -104,7 +113,7 @@ class Sandbox:
         return [
             self.program,
             *self._walls(network),
-            *self._view(program, env, worktree, home, places),
+            *self._view(program, env, worktree, home, places, shown),
             "--chdir",
             str(cwd),
             "--",
@@ -127,7 +136,9 @@ class Sandbox:
         if os.geteuid() == 0:
             yield from ("--cap-drop", "ALL", *(word for name in CAPABILITIES for word in ("--cap-add", f"CAP_{name}")))
 
-    def _view(self, program: str, env: Mapping[str, str], worktree: Path | None, home: Path, gits: Sequence[Git]) -> Iterator[str]:
+    def _view(
+        self, program: str, env: Mapping[str, str], worktree: Path | None, home: Path, gits: Sequence[Git], shown: Sequence[Path]
+    ) -> Iterator[str]:
         """The file system, from the whole to the parts: a later line lies over the earlier ones."""
         homes = user_homes()
         folders = masked_folders(homes, self._data)
@@ -139,7 +150,7 @@ class Sandbox:
             yield from ("--bind", str(temporary), place)
         for folder in folders:
             yield from ("--tmpfs", str(folder))
-        for path in exposed(homes, (*folders, Path("/tmp"), Path("/var/tmp")), program, env, self._readable):
+        for path in exposed(homes, (*folders, Path("/tmp"), Path("/var/tmp")), program, env, (*self._readable, *shown)):
             yield from ("--ro-bind-try", str(path), str(path))
         yield from ("--tmpfs", str(self._data))
         for path in (home, worktree or self.worktrees):
@@ -188,6 +199,7 @@ class Cell:
     worktree: Path | None
     home: Path
     network: bool
+    shown: tuple[Path, ...] = ()
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
         """What of an environment has to change for a confined program, since the user's home is masked."""
@@ -212,7 +224,9 @@ class Cell:
             (self.home / "tmp").mkdir(parents=True, exist_ok=True, mode=0o700)
             if self.worktree is None:
                 self.sandbox.worktrees.mkdir(parents=True, exist_ok=True, mode=0o700)
-            argv = self.sandbox.command(program, argv, cwd=cwd, env=env, worktree=self.worktree, home=self.home, network=self.network)
+            argv = self.sandbox.command(
+                program, argv, cwd=cwd, env=env, worktree=self.worktree, home=self.home, network=self.network, shown=self.shown
+            )
         return await self.guardians.spawn(argv, cwd=cwd, env=env, **streams)
 
 

@@ -55,7 +55,15 @@ Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Idempoten
 Attempts = Annotated[
     int | None, typer.Option("--max-attempts", min=1, max=100, help="How often it may be started when dispatchers die under it.")
 ]
-Timeout = Annotated[float | None, typer.Option("--timeout", parser=seconds, metavar="SECONDS", help="End the turn after so many seconds.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        parser=seconds,
+        metavar="SECONDS",
+        help="End the turn after so many seconds, waits for a person not counted.",
+    ),
+]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="LABEL", help="A label; may be given several times.")]
 Wait = Annotated[float | None, typer.Option("--wait", parser=seconds, metavar="SECONDS", help="Wait at most so many seconds.")]
 

@@ -33,6 +33,7 @@ WAITING_FOR = {
     "dispatcher": "for a dispatcher with a free slot",
     "permission": "its agent asks for permission, see `coder permission list`",
     "question": "its agent asks a question, see `coder permission list`",
+    "provider": "its model's endpoint failed and is asked again, see `coder logs`",
 }
 
 
@@ -68,6 +69,8 @@ def task(desk: Desk, task_id: int, *, seconds: float | None, cancel: bool = Fals
             row = _until(desk, ended, seconds, "task_get", task=task_id)
     if row["state"] not in OF_STATE:
         raise Waited(f"Task {task_id} is {row['state']} after {seconds:g} s and goes on; `coder task wait {task_id}` waits for it again.")
+    for notice in row["notices"]:
+        progress(f"task {task_id}: {notice}")
     return row
 
 

@@ -120,6 +120,8 @@ class Executor:
         limits = self._limits if whole is None else replace(self._limits, whole=whole.total_seconds())
         try:
             await running.stoppable(self._turn(running, course, limits))
+            if not course.transcript.text.strip() and not course.transcript.tool_calls:
+                course.notices.append("The agent ended its turn without a word and without using a tool.")
             return End(Outcome.COMPLETED)
         except Stopped as stopped:
             return stopped_end(stopped.why, course, limits)

@@ -64,8 +64,10 @@ class Roster:
             try:
                 wanted = await self._store.probe_wanted(self._host)
                 if first or wanted != done:
-                    await self._round()
+                    await self._round(self._backends)
                     done, first = wanted, False
+                elif unfinished := {name for name, found in self._found.items() if any(facts.unfinished for facts in found)}:
+                    await self._round({name: self._backends[name] for name in unfinished})
             except Unavailable as error:
                 log.warning("agents cannot be recorded while the database is away", why=error.message)
                 if first:
@@ -75,9 +77,9 @@ class Roster:
                 log.exception("the roster met an error it does not know; it goes on with the next look")
             await self._bell.wait(LOOK_SECONDS)
 
-    async def _round(self) -> None:
-        """Probe every agent, each recorded as soon as it is known."""
-        await asyncio.gather(*(self._probe(name, backend) for name, backend in self._backends.items()))
+    async def _round(self, backends: Mapping[str, Backend]) -> None:
+        """Probe these agents, each recorded as soon as it is known."""
+        await asyncio.gather(*(self._probe(name, backend) for name, backend in backends.items()))
         await self._store.forget_agents(self._host, [facts.agent for found in self._found.values() for facts in found])
 
     async def _probe(self, name: str, backend: Backend) -> None:

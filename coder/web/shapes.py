@@ -62,10 +62,10 @@ class Task(Shape):
     chat_id: UUID | None
     state: TaskState
     waiting_for: Annotated[
-        Literal["run_at", "decision", "host", "session", "dispatcher", "permission", "question"] | None,
+        Literal["run_at", "decision", "host", "session", "dispatcher", "permission", "question", "provider"] | None,
         Field(
             description="Why a pending task does not run yet: its time, a person's decision, its host, the turn before it, a free slot; "
-            "what a running one waits for a person to answer: `permission_id`"
+            "what a running one waits for: a person's answer to `permission_id`, or the provider, which failed and is asked again"
         ),
     ]
     permission_id: Annotated[UUID | None, Field(description="The oldest open request or question of this task's agent")]

@@ -278,10 +278,12 @@ class Answers(BaseHTTPRequestHandler):
             self.reply(house.sessions[path[1]]["messages"] if path[2:] == ["message"] else [] if path[2:] else {"id": path[1]})
         elif path[0] == "permission":
             self.reply([request for request, answered, _ in house.asked.values() if not answered.is_set()])
+        elif path[0] == "agent":
+            self.reply([{"name": name, "mode": "primary"} for name in ("build", "plan")])
         elif path[0] == "command":
             self.reply([{"name": "init", "description": "begin", "template": "", "hints": []}])
         else:
-            self.reply([] if path[0] in ("question", "agent") else {})
+            self.reply([] if path[0] == "question" else {})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")

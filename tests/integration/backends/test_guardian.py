@@ -33,6 +33,8 @@ from coder.backends import guard
 from coder.backends.guardian import Guardians
 from coder.errors import AgentUnavailable, InternalError
 
+TOP = Path(__file__).parents[3]
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descendants are found through Linux's /proc")
 
 
@@ -283,6 +285,39 @@ async def test_fifty_end_at_once() -> None:
     assert await asyncio.to_thread(agents.gone_within, 2)
     await guardians.stop_all()
     assert {guarded.returncode for guarded in all_of_them} == {-signal.SIGTERM}
+
+
+OTHERS = """
+import asyncio, os
+from pathlib import Path
+from subprocess import PIPE
+from coder.backends import guardian
+from coder.host.loop import run
+taken = []
+class Watched(guardian.Handed):
+    def close(self):
+        taken.append(os.open(os.devnull, os.O_RDONLY))  # as another thread may do at this very moment
+        super().close()
+guardian.Handed = Watched
+async def main():
+    guardians = guardian.Guardians()
+    for _ in range(3):
+        guarded = await guardians.spawn(["true"], cwd=Path("/"), env=dict(os.environ), stdin=PIPE)
+        await asyncio.gather(guarded.stdout.read(), guarded.stderr.read(), guarded.wait())
+        guarded.stdin.close()
+        await guarded.stdin.wait_closed()
+    await guardians.stop_all()
+run(main())
+for descriptor in taken:
+    os.fstat(descriptor)
+print(len(taken))
+"""
+
+
+async def test_the_end_of_a_pipe_closes_no_descriptor_of_another_thread() -> None:
+    """On libuv's loop a pipe was closed twice, the second time whatever had got its number in between."""
+    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", OTHERS], capture_output=True, text=True, cwd=TOP)
+    assert (done.stdout, done.returncode) == ("9\n", 0), done.stderr
 
 
 async def test_overhead(guardians: Guardians) -> None:

@@ -249,3 +249,12 @@ async def test_leaving_before_the_prompt_was_given_leaves_nothing(made: House) -
         await task
     await asyncio.gather(*(guarded.wait() for guarded in tuple(made.guardians._living)))
     assert (await chat.play("say y")).transcript.text == "y"
+
+
+async def test_a_mode_that_there_is_not_is_said_at_once(made: House) -> None:
+    """The real server takes the prompt and then says nothing, until the turn is given up as silent."""
+    chat = made.chat("a")
+    played = await chat.play("say x", mode_id="weird")
+    assert played.error is not None
+    assert played.error.message == "opencode has no mode weird; it offers build, plan: name one of these, or none."
+    assert (await chat.play("say y", mode_id="plan")).transcript.text == "y"

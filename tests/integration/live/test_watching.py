@@ -137,6 +137,7 @@ async def test_a_retry_shows_while_it_waits_and_is_no_part_of_the_history(house:
     await late.until(lambda: late.views[session].turns)
     retry = next(frame for frame in late.views[session].frames if frame["type"] == "provider_retry")
     assert (retry["attempt"], retry["delay_ms"], retry["code"]) == (0, 5000, "529")
+    await house.until("select waiting_for = 'provider' from coder.show_task($1)", task)
     house.open_gate("retried")
     await late.until(lambda: late.views[session].ended)
     after = house.tab(server.url)

@@ -274,9 +274,28 @@ def test_the_state_of_a_change_is_set_by_decisions_alone(bench: Bench) -> None:
 @pytest.mark.parametrize("state", ["applying", "conflicted", "approved", "rejected", "superseded"])
 def test_the_state_of_a_change_is_never_set_by_hand(bench: Bench, state: str) -> None:
     change = make_change(bench.node(), bench.project())
-    with refused("CD422", f"The state of change {change.id} is set by coder alone", "coder.approve"):
+    with refused("CD422", f"Change {change.id} is written by coder alone", "coder.approve"):
         bench.do("update pending_changes set state = %s where id = %s", state, change.id)
     assert bench.value("select state from pending_changes") == "pending"
+
+
+@pytest.mark.parametrize("edit", ["diff = 'another'", "snapshot_tree = base_tree", "title = 'nicer'", "created_at = now()"])
+def test_what_a_reviewer_reads_is_never_changed_by_hand(bench: Bench, edit: str) -> None:
+    change = make_change(bench.node(), bench.project())
+    with refused("CD422", f"Change {change.id} is written by coder alone", "coder.approve"):
+        bench.do(f"update pending_changes set {edit}")
+
+
+@pytest.mark.parametrize("edit", ["status = 'closed', closed_at = now()", "status = 'active'"])
+def test_the_status_of_a_session_is_never_set_by_hand(bench: Bench, edit: str) -> None:
+    """A session closed so would go on with the tasks that wait in it."""
+    session = bench.session_of(bench.add(bench.project()))
+    bench.forced("update sessions set status = 'idle'")
+    with refused("CD422", f"The status of session {session} is set by coder alone", "coder.close_session", "coder.reopen_session"):
+        bench.do(f"update sessions set {edit}")
+    bench.do("select coder.close_session(%s)", session)
+    bench.do("select coder.reopen_session(%s)", session)
+    assert bench.value("select status from sessions") == "idle"
 
 
 def test_a_session_with_tasks_is_not_deleted(bench: Bench) -> None:
