@@ -192,7 +192,7 @@ async def test_an_endpoint_that_is_down_and_comes_up(tmp_path: Path, postgres_se
         words = [f"http://127.0.0.1:{port}/v1", "cannot be reached", "start it, or correct CODER_MODEL_BASE_URL"]
         failed = await house.failed("provider", words, project, "hello")
         assert "hidden" not in failed["error"]
-        agent = (await house.client.get("/agents")).json()["items"][0]
+        agent = next(each for each in (await house.client.get("/agents")).json()["items"] if each["agent"] == "native")
         assert (agent["agent"], agent["available"]) == ("native", True)
         assert "cannot be reached" in agent["detail"]
         model = BadModel()

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import TYPE_CHECKING
 
+import pytest
 from blocking import blocking
 from checkout import Checkout
-from running import Coder
+from running import Coder, running
+
+if TYPE_CHECKING:
+    from model_server import ModelServer
 
 pytest_plugins = ("model_server",)
 
 INIT = "more_itertools/__init__.py"
 BUMP = f"edit {INIT}: __version__ = '10.5.0' => __version__ = '10.6.0'"
+
+
+@pytest.fixture(scope="module")
+def coder(tmp_path_factory: pytest.TempPathFactory, model_server: ModelServer) -> Iterator[Coder]:
+    """Unconfined, so that a command of an agent can wait for the test at a pipe outside its worktree."""
+    made = Coder(tmp_path_factory.mktemp("coder"), model_base_url=model_server.openai, default_model="m1", sandbox="off")
+    yield from running(made)
 
 
 def decisions(coder: Coder, change: str) -> list[dict[str, object]]:

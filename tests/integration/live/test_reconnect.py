@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import deepcopy
 
 import pytest
 from agents.scripted import script
@@ -61,12 +62,12 @@ async def test_what_was_sent_and_lost_on_the_line_is_sent_again_with_its_numbers
     tab = house.tab(server.url, acks=False)
     await tab.open()
     view = await tab.subscribe(session)
-    seen = (tab.cursor or 0, len(view.frames))
+    seen = (tab.cursor or 0, len(view.frames), deepcopy(view.turns))
     await tab.until(lambda: view.turns and "a29" in view.text)
     await tab.cut()
     # As if the line had broken before any of it arrived.
     whole, tab.cursor = list(view.frames), seen[0]
-    view.frames, view.turns = view.frames[: seen[1]], {}
+    view.frames, view.turns = view.frames[: seen[1]], seen[2]
     await tab.open()
     assert tab.answers[-1] == "replay"
     await tab.until(lambda: view.turns and "a29" in view.text)
