@@ -554,7 +554,7 @@ begin
                        new.cancel_requested_at::text, new.reason, new.error, new.output_summary, new.execution_path, new.agent_used,
                        new.retry_of::text) is not null then
             perform coder.refuse('CD422', format(
-                'A task is inserted as pending (here: state %L), without the columns that coder writes, retry_of among them; docs/sql.md lists yours.', new.state));
+                'A task is inserted as pending (here: state %L); leave out what coder writes, retry_of included (docs/sql.md lists your columns).', new.state));
         end if;
         new.opens_session := new.session_id is null;
         new.position := new.id;
@@ -1796,7 +1796,11 @@ declare
 begin
     select d0.* into d from decisions d0 join session_worktrees w on w.session_id = d0.session_id
         where w.host_id = p_host
-          and ((d0.state = 'queued' and not exists (select from decisions r where r.project_id = d0.project_id and r.state = 'running'))
+          and ((d0.state = 'queued' and not exists (select from decisions r where r.project_id = d0.project_id and r.state = 'running')
+                -- One that another node is just taking is passed over, but nothing behind it in its project.
+                and not exists (select from decisions e join session_worktrees x on x.session_id = e.session_id and x.host_id = p_host
+                                where e.project_id = d0.project_id and e.state = 'queued'
+                                  and (e.created_at, e.id) < (d0.created_at, d0.id)))
                or (d0.state = 'running' and (d0.node_id = p_node or not exists (select from nodes n where n.id = d0.node_id))))
         order by d0.state = 'queued', d0.created_at limit 1 for update of d0 skip locked;
     if not found then

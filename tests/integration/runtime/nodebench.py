@@ -169,12 +169,22 @@ class Notebook:
     guard: str = ""
     paused: asyncio.Event | None = None
     _holding: set[UUID] = field(default_factory=set)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def names(self) -> list[str]:
         return [call[0] for call in self.calls if call[0] not in ("hold", "guard_state")]
 
+    async def did(self, *names: str) -> None:
+        """Wait until so much was done, and see that it was just this: what follows a stored fact comes after it."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(self.names()) < len(names):
+                self._changed.clear()
+                await self._changed.wait()
+        assert self.names() == list(names)
+
     async def _do(self, name: str, *about: Any) -> None:
         self.calls.append((name, *about))
+        self._changed.set()
         if name == "carry_out" and self.paused is not None:
             await self.paused.wait()
         if name in self.faults:

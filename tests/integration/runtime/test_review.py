@@ -52,7 +52,7 @@ async def test_an_approval_is_planned_stored_carried_out_and_settled(house: Hous
     settled = await decided(house, decision)
     assert (settled["state"], settled["outcome"]) == ("done", "approved")
     assert (settled["facts"]["target"], settled["facts"]["branch"]) == ("branch", "feature/x")
-    assert house.notebook.names() == ["plan", "carry_out", "forget"]
+    await house.notebook.did("plan", "carry_out", "forget")
     ((_, approval),) = [call for call in house.notebook.calls if call[0] == "plan"]
     assert (approval.snapshot_commit, approval.branch, approval.worktree.session_id) == ("1" * 40, "feature/x", session)
     assert approval.message.startswith("wait for 111\n\nAgent: native\n")
@@ -112,7 +112,7 @@ async def test_what_stops_half_way_is_settled_by_looking(house: House, found: Fo
     house.notebook.found, house.notebook.others = found, (b"z.py",)
     settled = await decided(house, await approve(house, change, fingerprint))
     assert (settled["state"], settled["outcome"], await state(house, change)) == ("failed", outcome, after)
-    assert house.notebook.names() == ["plan", "carry_out", "examine", "forget"]
+    await house.notebook.did("plan", "carry_out", "examine", "forget")
 
 
 async def test_what_is_written_in_part_is_tried_until_it_is_whole(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ async def test_an_approval_that_a_dead_node_had_begun(house: House, found: Found
     await house.node()
     settled = await decided(house, decision)
     assert (settled["outcome"], await state(house, change)) == (outcome, after)
-    assert house.notebook.names() == calls
+    await house.notebook.did(*calls)
     if outcome == "approved":
         written = await house.sql.fetchrow("select path, blob, mode from checkout_files")
         assert tuple(written) == (b"a.py", "bb", "100644")
