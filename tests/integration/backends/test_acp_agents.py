@@ -1,7 +1,7 @@
 """The ACP backend with the real agents against the scripted model: they work, ask, remember, and are cancelled.
 
-One process an agent serves all its tests. opencode has a backend of its own with tests of its own, so here it is among the
-long ones: any further agent of this protocol is an entry of the registry and nothing more. The mode in which codex asks
+One process an agent serves all its tests. opencode is among them although it has a backend of its own: any further agent of
+this protocol is an entry of the registry and nothing more. The mode in which codex asks
 runs commands in a sandbox of its own that cannot see homes below the temporary directory, so it works in the mode that has
 none, and asks to do without it in the other.
 """
@@ -96,10 +96,7 @@ class Real:
     bench: Bench
 
 
-PARAMS = [pytest.param(name, marks=pytest.mark.long if name == "opencode-acp" else ()) for name in AGENTS]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=PARAMS)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(AGENTS))
 async def agent(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model_server: ModelServer, agent_path: Callable[[str], Path]
 ) -> AsyncIterator[Real]:
