@@ -25,7 +25,7 @@ from coder.transcript import Transcript
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "acp"
 AGENTS = ("claude", "codex", "goose", "qwen")
-CWD = "/work/tree"
+CWD = "/srv/tree"
 
 
 def spoken(agent: str) -> Iterator[dict[str, Any]]:
@@ -61,7 +61,7 @@ def test_every_agent_tells_its_tools_names_arguments_output_and_exit_code(agent:
     first = events[: next(number for number, event in enumerate(events) if "turn" in event)]
     calls = {event["id"]: event for event in first if event["event"] == "ToolCall"}
     write, run = calls.values()
-    assert "/work/tree/a.txt" in write["input"]
+    assert "/srv/tree/a.txt" in write["input"]
     assert (write["status"], run["status"], run["exit_code"]) == ("completed", "failed", 3)
     assert "hi\none\ntwo" in run["output"]
     assert "echo hi; cat a.txt; exit 3" in run["input"]
@@ -116,13 +116,13 @@ def test_an_end_is_final() -> None:
     ("call", "kind", "title", "paths"),
     [
         ({"kind": "other", "rawInput": {"command": ["git", "push"]}}, "execute", "git push", ()),
-        ({"rawInput": {"path": "a/b.txt"}}, "read", "a/b.txt", ("/work/tree/a/b.txt",)),
+        ({"rawInput": {"path": "a/b.txt"}}, "read", "a/b.txt", ("/srv/tree/a/b.txt",)),
         ({"rawInput": {"path": "/etc/passwd", "content": "x"}}, "edit", "/etc/passwd", ("/etc/passwd",)),
         (
             {"kind": "edit", "rawInput": {"changes": {}}, "locations": [{"path": "/x"}, {"path": "y"}]},
             "edit",
             "/x, y",
-            ("/x", "/work/tree/y"),
+            ("/x", "/srv/tree/y"),
         ),
         ({"kind": "delete", "content": [{"type": "diff", "path": "/x", "newText": ""}]}, "edit", "/x", ("/x",)),
         ({"kind": "fetch", "title": "Fetch", "rawInput": {"url": "http://x/"}}, "fetch", "http://x/", ()),
