@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from coder.events import AgentEvent, Plan, PlanEntry, ReasoningDelta, TextDelta, ToolCall, Usage
 from coder.protocols.streams.lines import Record, as_json, list_at, text_at
 
 
-class Format:
+class Format(ABC):
     """One format, reading one turn.
 
     Attributes:
@@ -26,9 +27,9 @@ class Format:
         self.running: dict[str, ToolCall] = {}
         self._spoke: dict[type[TextDelta | ReasoningDelta], str] = {}
 
+    @abstractmethod
     def read(self, record: Record) -> list[AgentEvent] | None:
         """The events of a record; None when it is of no known type."""
-        raise NotImplementedError
 
     def close(self) -> list[AgentEvent]:
         """What is left at the end of the output."""
