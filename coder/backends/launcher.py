@@ -11,11 +11,12 @@ import shutil
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from coder.agents import AgentSpec, Endpoint, environment, fill
+from coder.agents import AgentSpec, Endpoint, Host, environment, fill, hosts
 from coder.backends.environment import agent_environment
 from coder.backends.guardian import BUFFER_BYTES, Guarded, Guardians
-from coder.backends.sandbox import Sandbox, Starter
+from coder.backends.sandbox import Sandbox
 
 NOBODY_THERE = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true"}
 
@@ -30,6 +31,7 @@ class Launcher:
 
     Attributes:
         confined: whether a process sees the one worktree it is given and no other.
+        hosts: what it reaches in projects that keep it off the network.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Launcher:
         self.home = homes / name
         self.home_name = f"{homes.name}/{name}"
         self.confined = sandbox is not None and sandbox.works
+        self.hosts: tuple[Host, ...] = hosts(spec, endpoint)
         self._guardians = guardians
         self._sandbox = sandbox
 
@@ -86,12 +89,14 @@ class Launcher:
         stderr: int = PIPE,
         terminal: bool = False,
         limit: int = BUFFER_BYTES,
+        entered: bool = False,
     ) -> Guarded:
         """Start one of the agent's programs.
 
         Args:
             worktree: root of the worktree it may write; None = it serves all worktrees of this host.
-            network: whether it may reach the network.
+            network: whether it may reach the network, or only `hosts`.
+            entered: it is a server, which is to be reached also where it runs in a network of its own: by its `relay`.
             extra: variables besides `environment()`.
             stdin, stdout, stderr, terminal, limit: as `Guardians.spawn`.
 
@@ -99,11 +104,11 @@ class Launcher:
             AgentUnavailable: there is no such program, or it cannot be confined as it must be.
             InternalError: the system refused to start a process.
         """
-        starter: Starter = self._guardians
         env = {**self.environment(), **(extra or {})}
+        streams: dict[str, Any] = {"stdin": stdin, "stdout": stdout, "stderr": stderr, "terminal": terminal, "limit": limit}
         if self._sandbox is not None:
             # Also where a shell starts it, and wherever the user keeps it.
             program = [Path(found)] if (found := self.program()) is not None else []
-            starter = cell = self._sandbox.cell(self._guardians, worktree=worktree, home=self.home, network=network, shown=program)
-            env = cell.environment(env)
-        return await starter.spawn(argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal, limit=limit)
+            cell = self._sandbox.cell(self._guardians, worktree=worktree, home=self.home, network=network, shown=program, hosts=self.hosts)
+            return await cell.spawn(argv, cwd=cwd, env=cell.environment(env), entered=entered, **streams)
+        return await self._guardians.spawn(argv, cwd=cwd, env=env, **streams)
