@@ -81,16 +81,14 @@ class AgentSpec(BaseModel):
     multiplex: bool = Field(False, description="acp: one process may hold several sessions")
     stream: Stream = Field("text", description="pty: what its output is")
     continue_command: tuple[str, ...] = Field((), description="pty: command that goes on with an earlier {session}")
-    needs_network: bool = Field(
-        True, description="It reaches its model over the network, so it must be known where that is in projects without"
-    )
+    needs_network: bool = Field(True, description="It reaches its model over the network, so projects without one must know where that is")
     model_hosts: tuple[HostText, ...] = Field(
         (),
         max_length=MOST_HOSTS,
-        description="Where its own model is (`name:port`): reached in projects without network, unless it uses the endpoint",
+        description="Where its model is, as `name:port`: what it reaches in projects without network, unless it is pointed at the endpoint",
     )
     network_hosts: tuple[HostText, ...] = Field(
-        (), max_length=MOST_HOSTS, description="What else it reaches in projects without network (`name:port`)"
+        (), max_length=MOST_HOSTS, description="What else it reaches in projects without network, as `name:port`"
     )
     enabled: bool = Field(True, description="Whether it is offered")
 

@@ -207,7 +207,17 @@ class AcpSessions:
             return held, ""
         if held is not None or known.status == "lost" or known.id in self._lost:
             return None, "since its process ended in the middle of its work"
+        await self._let_go(known.id, process)
         return await self._loaded(process, turn, known)
+
+    async def _let_go(self, session_id: str, process: AcpProcess) -> None:
+        """See that no other process holds a session: one of another network policy would go on where it was left there."""
+        for other in [each for each in self._processes.values() if each is not process and session_id in each.sessions]:
+            if any(held.taken for held in other.sessions.values()):
+                del other.sessions[session_id]
+            else:
+                other.retire()
+                await asyncio.wait(set(self._going))
 
     async def _loaded(self, process: AcpProcess, turn: Turn, known: AgentSession) -> tuple[Held | None, str]:
         from coder.backends.acp_client import RequestError, load_session

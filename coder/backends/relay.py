@@ -178,6 +178,14 @@ class Relay:
 
             self._servers.append(await asyncio.start_server(accept, sock=door))
 
+    def tried(self) -> str:
+        """After a trial, in which nothing was opened, has ended: why the inside could not do its part; empty where it could."""
+        self._started()
+        said, doors = self._received()
+        for door in doors:
+            door.close()
+        return "" if said.startswith(b"[") else said.decode("utf-8", "replace")
+
     async def enter(self, port: int, folder: Path) -> str:
         """Make a loopback port of the program reachable from outside, at a Unix socket.
 
@@ -236,6 +244,9 @@ class Relay:
             await arrived
         finally:
             loop.remove_reader(self._socket.fileno())
+        return self._received()
+
+    def _received(self) -> tuple[bytes, list[socket.socket]]:
         try:
             said, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES, MOST_DOORS)
         except ConnectionError:

@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +186,25 @@ class Sandbox:
             yield from ("--ro-bind", "/dev/null", str(path))
         for folder in (*folders, self._data):  # else what is written there would fill the memory
             yield from ("--remount-ro", str(folder))
+
+    def why_no_relay(self) -> str:
+        """Why programs without network have no way to their model, found out by trying; empty where they have."""
+        with tempfile.TemporaryDirectory() as folder:
+            home = Path(folder) / "home"
+            (home / "tmp").mkdir(parents=True)
+            relay = Relay("trial", (Host("model.invalid", 443),), entered=True)
+            try:
+                # As for one worktree, which the home stands for, in a data directory of its own.
+                trial = Sandbox("auto", Path(folder), readable=self._readable, hidden=self._hidden, bwrap=self.program)
+                program = find_program("true", home, {})
+                command = trial.command(program, ("true",), cwd=home, env={}, worktree=home, home=home, network=False, relay=relay)
+                done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRIAL_SECONDS, pass_fds=relay.fds)
+                said = done.stderr.decode("utf-8", "replace").strip().removeprefix("bwrap: ")
+                return relay.tried() or ("" if done.returncode == 0 else said or f"exit code {done.returncode}")
+            except (OSError, subprocess.TimeoutExpired, AgentUnavailable) as error:
+                return str(error)
+            finally:
+                relay.abandon()
 
     def _tried(self) -> str:
         """Why it does not work, by trying it."""
