@@ -141,7 +141,7 @@ class AcpSessions:
         while True:
             process = self._processes.get(key)
             if process is None:
-                process = self._processes[key] = AcpProcess(self._launcher, key[1], key[0], self._forget)
+                process = self._processes[key] = AcpProcess(self._launcher.of(turn.network), key[1], key[0], self._forget)
             self._warm.use(process)
             try:
                 if await process.ready(log):
@@ -189,7 +189,7 @@ class AcpSessions:
         except BaseException:
             held.taken = False
             raise
-        session = AgentSession(held.id, wanted.config_hash, self._launcher.home_name)
+        session = AgentSession(held.id, wanted.config_hash, process.launcher.home_name)
         return Entered(process, held, prompt, tuple(notices), session)
 
     async def _resumed(self, process: AcpProcess, turn: Turn, wanted: Wanted) -> tuple[Held | None, str]:
@@ -199,25 +199,15 @@ class AcpSessions:
             return None, "since its last turn was another agent's, or ended in a way that left its session unclear"
         if known.config_hash != wanted.config_hash:
             return None, "since its model, mode, thinking option or directory is another one now"
-        if known.home != self._launcher.home_name:
-            return None, "since its session is kept in the home of another node"
+        if known.home != process.launcher.home_name:
+            return None, "since its session is kept in another home, of another node or of the project's network as it was"
         held = process.sessions.get(known.id)
         if held is not None and not held.taken:
             held.taken = True
             return held, ""
         if held is not None or known.status == "lost" or known.id in self._lost:
             return None, "since its process ended in the middle of its work"
-        await self._let_go(known.id, process)
         return await self._loaded(process, turn, known)
-
-    async def _let_go(self, session_id: str, process: AcpProcess) -> None:
-        """See that no other process holds a session: one of another network policy would go on where it was left there."""
-        for other in [each for each in self._processes.values() if each is not process and session_id in each.sessions]:
-            if any(held.taken for held in other.sessions.values()):
-                del other.sessions[session_id]
-            else:
-                other.retire()
-                await asyncio.wait(set(self._going))
 
     async def _loaded(self, process: AcpProcess, turn: Turn, known: AgentSession) -> tuple[Held | None, str]:
         from coder.backends.acp_client import RequestError, load_session

@@ -1,6 +1,7 @@
 """Starts the processes of one agent: its own home, its environment, its guardian. All agents' backends start theirs here.
 
 Invariant: two nodes never share a home: it lies below the node slot's directory, and is used again by whoever has the slot next.
+Nor do agents with network and without: what the one left there, the other could carry out.
 """
 
 from __future__ import annotations
@@ -47,10 +48,12 @@ class Launcher:
         self._guardians = guardians
         self._sandbox = sandbox
 
-    def apart(self, suffix: str) -> Launcher:
-        """The same agent in a home of its own, `<name>-<suffix>`: two of its processes that keep state do not share one."""
+    def of(self, network: bool) -> Launcher:
+        """The same agent for projects with this network policy, in that policy's home."""
+        if network:
+            return self
         other = copy.copy(self)
-        other.home, other.home_name = self.home.with_name(f"{self.home.name}-{suffix}"), f"{self.home_name}-{suffix}"
+        other.home, other.home_name = offline(self.home), offline(Path(self.home_name)).as_posix()
         return other
 
     def program(self) -> str | None:
@@ -90,6 +93,7 @@ class Launcher:
         terminal: bool = False,
         limit: int = BUFFER_BYTES,
         entered: bool = False,
+        asks: bool = True,
     ) -> Guarded:
         """Start one of the agent's programs.
 
@@ -97,6 +101,7 @@ class Launcher:
             worktree: root of the worktree it may write; None = it serves all worktrees of this host.
             network: whether it may reach the network, or only `hosts`.
             entered: it is a server, which is to be reached also where it runs in a network of its own: by its `relay`.
+            asks: whether it asks its model; else it reaches nothing where it may not reach the network.
             extra: variables besides `environment()`.
             stdin, stdout, stderr, terminal, limit: as `Guardians.spawn`.
 
@@ -109,6 +114,13 @@ class Launcher:
         if self._sandbox is not None:
             # Also where a shell starts it, and wherever the user keeps it.
             program = [Path(found)] if (found := self.program()) is not None else []
-            cell = self._sandbox.cell(self._guardians, worktree=worktree, home=self.home, network=network, shown=program, hosts=self.hosts)
+            cell = self._sandbox.cell(
+                self._guardians, worktree=worktree, home=self.home, network=network, shown=program, hosts=self.hosts if asks else ()
+            )
             return await cell.spawn(argv, cwd=cwd, env=cell.environment(env), entered=entered, **streams)
         return await self._guardians.spawn(argv, cwd=cwd, env=env, **streams)
+
+
+def offline(home: Path) -> Path:
+    """The home for projects without network, beside the one for those with it."""
+    return home.with_name(f"{home.name}-offline")

@@ -116,6 +116,8 @@ class Relay:
         self._servers: list[asyncio.Server] = []
         self._talking: set[asyncio.Task[None]] = set()
         self._asking = asyncio.Lock()
+        self._answers: asyncio.Queue[tuple[bytes, list[socket.socket]]] = asyncio.Queue()
+        self._listening: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._guarded: Guarded | None = None
         self._path: Path | None = None
@@ -174,9 +176,12 @@ class Relay:
             door.setblocking(False)
 
             async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: Host = host) -> None:
-                await self._talk(reader, writer, lambda: asyncio.open_connection(host.name, host.port), str(host))
+                with suppress(asyncio.CancelledError):  # by `abandon`
+                    await self._talk(reader, writer, lambda: asyncio.open_connection(host.name, host.port), str(host))
 
             self._servers.append(await asyncio.start_server(accept, sock=door))
+        if self._entered:
+            self._listening = asyncio.create_task(self._listen(), name=f"the inside of {self._name}")
 
     def tried(self) -> str:
         """After a trial, in which nothing was opened, has ended: why the inside could not do its part; empty where it could."""
@@ -204,7 +209,8 @@ class Relay:
         entrance.setblocking(False)
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._talk(reader, writer, lambda: self._connected(port), f"its port {port}")
+            with suppress(asyncio.CancelledError):  # by `abandon`
+                await self._talk(reader, writer, lambda: self._connected(port), f"its port {port}")
 
         self._servers.append(await asyncio.start_unix_server(accept, sock=entrance))
         return short
@@ -212,6 +218,8 @@ class Relay:
     def abandon(self) -> None:
         """The program was not started, or has ended: nothing is kept."""
         self._started()
+        if self._listening is not None:
+            self._listening.cancel()
         self._socket.close()
         for server in self._servers:
             server.close()
@@ -257,24 +265,32 @@ class Relay:
         """A connection to a loopback port of the program.
 
         Raises:
-            OSError: nobody listens there, or who connects inside is gone; then the program is ended, since it cannot be reached.
+            OSError: nobody listens there, or who connects inside does not answer; then the program is ended, since it cannot be reached.
         """
-        assert self._guarded is not None, "it has been opened"
         async with self._asking:
             try:
                 async with asyncio.timeout(ENTER_SECONDS):
                     self._socket.send(str(port).encode())
-                    said, sockets = await self._message()
-            except (OSError, TimeoutError):
-                said, sockets = b"", []
-            if not said:
-                log.warning("what connects to a server without network is gone, so the server is ended", agent=self._name)
-                self._guarded.end()
-                raise ConnectionAbortedError(f"{self._name} cannot be reached any more")
+                    said, sockets = await self._answers.get()
+            except (OSError, TimeoutError) as error:
+                self._unreachable()
+                raise ConnectionAbortedError(f"{self._name} cannot be reached any more") from error
         if not sockets:
             raise ConnectionRefusedError(said.decode("utf-8", "replace"))
         sockets[0].setblocking(False)
         return await asyncio.open_connection(sock=sockets[0])
+
+    async def _listen(self) -> None:
+        """Take what the inside answers, and notice when it is gone."""
+        while (answer := await self._message())[0]:
+            self._answers.put_nowait(answer)
+        self._unreachable()
+
+    def _unreachable(self) -> None:
+        guarded, self._guarded = self._guarded, None
+        if guarded is not None and guarded.returncode is None:
+            log.warning("who connects to a server without network is gone, so the server is ended", agent=self._name)
+            guarded.end()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connect: Connect, to: str) -> None:
         """Connect and pass bytes on in both directions until both are at their end or one breaks."""
