@@ -129,7 +129,7 @@ class Server:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
         address, way = found[1].decode(), None
         if self.process.relay is not None:
-            way = await self.process.relay.enter(urlsplit(address).port or 80, home)
+            way = await self.process.relay.enter(urlsplit(address).port or 80, home.with_name(f"{home.name}.entrance"))
         # No proxy on the way: transports of one's own take none from the environment.
         transport = httpx.AsyncHTTPTransport(limits=limits, uds=way, trust_env=False)
         self._client = httpx.AsyncClient(

@@ -99,7 +99,7 @@ class Plan:
 
     def hosts_file(self, present: str) -> bytes:
         """This machine's `/etc/hosts` with our names in it and nowhere else."""
-        kept = [line for line in present.splitlines() if not set(line.partition("#")[0].split()[1:]) & set(self.names)]
+        kept = [line for line in present.splitlines() if not set(line.partition("#")[0].lower().split()[1:]) & set(self.names)]
         return "".join(f"{line}\n" for line in (*(f"{at} {name}" for name, at in self.names.items()), *kept)).encode()
 
 
@@ -133,7 +133,7 @@ class Relay:
         self._servers: list[asyncio.Server] = []
         self._talking: set[asyncio.Task[None]] = set()
         self._asking = asyncio.Lock()
-        self._answers: asyncio.Queue[tuple[bytes, list[socket.socket]]] = asyncio.Queue()
+        self._asked: asyncio.Future[tuple[bytes, list[socket.socket]]] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._guarded: Guarded | None = None
@@ -185,7 +185,7 @@ class Relay:
         self._watching = asyncio.create_task(self._watch(guarded), name=f"relay of {self._name}")
         try:
             async with asyncio.timeout(START_SECONDS):
-                said, sockets = await self._message()
+                said, sockets = await self._message(MOST_DOORS)
         except TimeoutError:
             said, sockets = b"it took too long", []
         if not said.startswith(b"["):
@@ -210,27 +210,27 @@ class Relay:
     def tried(self) -> str:
         """After a trial, in which nothing was opened, has ended: why the inside could not do its part; empty where it could."""
         self._started()
-        said, doors = self._received()
+        said, doors = self._received(MOST_DOORS)
         for door in doors:
             door.close()
         return "" if said.startswith(b"[") else said.decode("utf-8", "replace")
 
-    async def enter(self, port: int, folder: Path) -> str:
+    async def enter(self, port: int, path: Path) -> str:
         """Make a loopback port of the program reachable from outside, at a Unix socket.
 
         Args:
-            folder: where the socket is made; nobody else may look into it.
+            path: the socket's, where neither the program nor a stranger can put another one.
 
         Returns:
-            The socket's path, which is short however deep the folder lies (a socket's may have 107 bytes).
+            Another path to it, which is short however long that is (a socket's may have 107 bytes).
+
+        Raises:
+            AgentUnavailable: it cannot be made.
         """
-        self._path = folder / "entrance"
-        self._path.unlink(missing_ok=True)  # left by a dispatcher that was killed
-        self._folder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        short = f"/proc/self/fd/{self._folder}/{self._path.name}"
-        entrance = socket.socket(socket.AF_UNIX)
-        entrance.bind(short)
-        entrance.setblocking(False)
+        try:
+            entrance, short = self._entrance(path)
+        except OSError as error:
+            raise AgentUnavailable(f"{self._name} cannot be reached: {path} cannot be made ({error.strerror}); correct that.") from error
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with suppress(asyncio.CancelledError):  # by `abandon`
@@ -238,6 +238,15 @@ class Relay:
 
         self._servers.append(await asyncio.start_unix_server(accept, sock=entrance))
         return short
+
+    def _entrance(self, path: Path) -> tuple[socket.socket, str]:
+        path.unlink(missing_ok=True)  # left by a dispatcher that was killed
+        self._folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._path, short = path, f"/proc/self/fd/{self._folder}/{path.name}"
+        entrance = socket.socket(socket.AF_UNIX)
+        entrance.bind(short)
+        entrance.setblocking(False)
+        return entrance, short
 
     def abandon(self) -> None:
         """The program was not started, or has ended: nothing is kept."""
@@ -267,8 +276,8 @@ class Relay:
         finally:
             self.abandon()
 
-    async def _message(self) -> tuple[bytes, list[socket.socket]]:
-        """The next message of the inside, empty at its end, with the sockets in it."""
+    async def _message(self, most: int) -> tuple[bytes, list[socket.socket]]:
+        """The next message of the inside, empty at its end, with at most so many sockets in it."""
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[None] = loop.create_future()
         loop.add_reader(self._socket.fileno(), _settle, arrived)
@@ -276,11 +285,11 @@ class Relay:
             await arrived
         finally:
             loop.remove_reader(self._socket.fileno())
-        return self._received()
+        return self._received(most)
 
-    def _received(self) -> tuple[bytes, list[socket.socket]]:
+    def _received(self, most: int) -> tuple[bytes, list[socket.socket]]:
         try:
-            said, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES, MOST_DOORS)
+            said, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES, most)
         except ConnectionError:
             return b"", []
         return said, [socket.socket(fileno=fd) for fd in fds]
@@ -293,9 +302,10 @@ class Relay:
         """
         async with self._asking:
             try:
+                self._asked = asyncio.get_running_loop().create_future()
                 async with asyncio.timeout(ENTER_SECONDS):
                     self._socket.send(str(port).encode())
-                    said, sockets = await self._answers.get()
+                    said, sockets = await self._asked
             except (OSError, TimeoutError) as error:
                 self._unreachable()
                 raise ConnectionAbortedError(f"{self._name} cannot be reached any more") from error
@@ -306,12 +316,16 @@ class Relay:
 
     async def _listen(self) -> None:
         """Take what the inside answers, and notice when it is gone."""
-        while (answer := await self._message())[0]:
-            self._answers.put_nowait(answer)
-        self._unreachable()
+        try:
+            while (answer := await self._message(most=1))[0] and self._asked is not None and not self._asked.done():
+                self._asked.set_result(answer)
+        finally:  # it has ended, or says what nobody asked for
+            self._unreachable()
 
     def _unreachable(self) -> None:
         guarded, self._guarded = self._guarded, None
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_exception(ConnectionAbortedError(f"{self._name} cannot be reached any more"))
         if guarded is not None and guarded.returncode is None:
             log.warning("who connects to a server without network is gone, so the server is ended", agent=self._name)
             guarded.end()

@@ -33,6 +33,7 @@ SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
 UP_AND_RUNNING = 0x41
 IPV6_FREEBIND = 78
 BACKLOG = 128
+PR_SET_DUMPABLE = 4
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -125,6 +126,7 @@ def orphaned() -> bool:
 
 def connect_when_asked(outside: socket.socket) -> NoReturn:
     """Connect to loopback ports that the dispatcher names, and hand the connections over, until it is gone."""
+    done(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))  # nobody else in here may take this end of the socket
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)  # else whoever reads the program's output would not see its end

@@ -283,7 +283,7 @@ def busy(coder: Coder, package: Checkout, folder: Path) -> tuple[list[int], list
 
 
 def entrances(coder: Coder) -> list[Path]:
-    return [path for path in (coder.data / "homes").rglob("entrance") if path.is_socket()]
+    return [path for path in (coder.data / "homes").rglob("*.entrance") if path.is_socket()]
 
 
 def test_nothing_is_left_of_agents_without_network_when_their_dispatcher_is_killed(brief: Coder, package: Checkout, tmp_path: Path) -> None:

@@ -110,6 +110,10 @@ class House:
         return said.splitlines()
 
 
+def entrance_of(house: House) -> Path:
+    return house.home.with_name("agent.entrance")
+
+
 def command_line(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
 
@@ -225,7 +229,7 @@ async def test_a_server_inside_is_reached_and_its_entrance_goes_with_it(house: H
     assert guarded.stdout is not None
     assert guarded.relay is not None
     port = int(await guarded.stdout.readline())
-    entrance = await guarded.relay.enter(port, house.home)
+    entrance = await guarded.relay.enter(port, entrance_of(house))
     for path in (b"/one", b"/two"):
         reader, writer = await asyncio.open_unix_connection(entrance)
         writer.write(b"GET %s HTTP/1.0\r\n\r\n" % path)
@@ -233,10 +237,10 @@ async def test_a_server_inside_is_reached_and_its_entrance_goes_with_it(house: H
         writer.close()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
-    assert [path.name for path in house.home.iterdir() if path.is_socket()] == ["entrance"]
+    assert entrance_of(house).is_socket()
     before = len(os.listdir("/proc/self/fd"))
     await guarded.stop()
-    await until(lambda: not (house.home / "entrance").exists())
+    await until(lambda: not entrance_of(house).exists())
     await until(lambda: len(os.listdir("/proc/self/fd")) < before)
 
 
@@ -244,7 +248,7 @@ async def test_who_cannot_be_reached_any_more_is_ended(house: House) -> None:
     guarded = await house.start((), SERVE, entered=True)
     assert guarded.stdout is not None
     assert guarded.relay is not None
-    entrance = await guarded.relay.enter(int(await guarded.stdout.readline()), house.home)
+    entrance = await guarded.relay.enter(int(await guarded.stdout.readline()), entrance_of(house))
     (bubblewrap,) = children(guarded.pid)
     (first,) = children(bubblewrap)
     (connects,) = (pid for pid in children(first) if "relay_inside" in command_line(pid))
@@ -256,6 +260,21 @@ async def test_who_cannot_be_reached_any_more_is_ended(house: House) -> None:
         assert await reader.read() == b""
     assert watched.gone_within(2)
     assert await guarded.wait() != 0
+
+
+async def test_nobody_inside_takes_the_end_that_speaks_with_the_dispatcher(house: House) -> None:
+    steal = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+    if pid not in (1, os.getpid()) and b"relay_inside" in open(f"/proc/{pid}/cmdline", "rb").read():
+        handle = os.pidfd_open(pid)
+        taken = [libc.syscall(438, handle, number, 0) for number in range(3, 30)]
+        print(max(taken), os.strerror(ctypes.get_errno()))
+"""
+    guarded = await house.start((), steal, entered=True)
+    assert guarded.stdout is not None
+    assert (await guarded.stdout.read()).decode() == "-1 Operation not permitted\n"
 
 
 async def test_an_inside_that_fails_is_a_sentence_and_leaves_nothing(house: House) -> None:
