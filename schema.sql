@@ -167,6 +167,7 @@ create table tasks (
     -- what coder writes
     state               text not null default 'pending'
         check (state in ('pending', 'running', 'completed', 'failed', 'cancelled', 'interrupted')),
+    waiting             boolean not null generated always as (state = 'pending') stored,
     attempts            smallint not null default 0,
     epoch               bigint,
     node_id             uuid,
@@ -192,11 +193,12 @@ create table tasks (
     check ((state in ('pending', 'running')) = (ended_at is null)),
     check (state not in ('failed', 'cancelled', 'interrupted') or reason is not null),
     check (state <> 'running' or (epoch is not null and node_id is not null and claimed_at is not null))
-) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.05);
-create index tasks_head on tasks (session_id, position) where state = 'pending';
-create index tasks_priority on tasks (session_id, priority desc) where state = 'pending' and priority <> 0;
-create index tasks_due on tasks (session_id, run_at) where state = 'pending' and run_at is not null;
-create unique index tasks_one_running on tasks (session_id) where state = 'running';
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.05);
+-- By `waiting`, not by `state`, which changes when a task ends as well: as no index knows of that, an ending is written
+-- without touching one (HOT). What runs in a session is said by its row in session_queue, and by no second one.
+create index tasks_head on tasks (session_id, position) where waiting;
+create index tasks_priority on tasks (session_id, priority desc) where waiting and priority <> 0;
+create index tasks_due on tasks (session_id, run_at) where waiting and run_at is not null;
 create unique index tasks_idempotency on tasks (project_id, idempotency_key) where idempotency_key is not null;
 create index tasks_by_session on tasks (session_id, id);
 create index tasks_by_retry on tasks (retry_of) where retry_of is not null;
@@ -468,7 +470,7 @@ create view changes as
 -- statements take a new snapshot, so a producer that committed meanwhile is seen, and one that has not
 -- will find the row it wants after us. `p_ring` wakes the nodes when a session became ready; a node that
 -- has just ended a turn does not ring, since the slot it freed is the one that session needs.
-create function coder.place(p_sessions uuid[], p_ring boolean default true) returns void
+create function coder.place(p_places tid[], p_ring boolean default true) returns void
 language plpgsql set coder.actor = 'node'
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
 set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
@@ -486,42 +488,42 @@ begin
             ready_at = case when v.id is null and d.run_at is not null then d.run_at
                             when q.state = 'ready' then q.ready_at else clock_timestamp() end,
             owner = null, epoch = null, running_task = null
-        from unnest(p_sessions) as s(id)
-        join sessions on sessions.id = s.id
-        join (select was.ctid as place, was.* from session_queue was) was on was.session_id = s.id
+        from unnest(p_places) as s(place)
+        join (select ctid as place, session_id, coalesce(held_by, running_task) as task from session_queue) was on was.place = s.place
         left join lateral (
-            select t.id as task_id from tasks t
-            where t.id = coalesce(was.held_by, was.running_task)
+            select t.id as task_id from tasks t join sessions on sessions.id = t.session_id
+            where t.id = was.task
               and (t.state = 'interrupted' or (t.state = 'failed' and sessions.on_failure = 'hold'))
               and sessions.status <> 'closed'
               and not exists (select from tasks r where r.retry_of = t.id)
         ) h on true
         left join lateral (
             select t.id from tasks t
-            where t.session_id = s.id and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
+            where t.session_id = was.session_id and t.waiting and (t.run_at is null or t.run_at <= clock_timestamp())
             order by t.position limit 1
         ) v on true
         left join lateral (
             -- Tasks of priority 0 are not in the index; one of them is there unless only lower ones are.
             select case when n.priority > 0 or not exists (
-                       select from tasks t where t.session_id = s.id and t.state = 'pending' and t.priority = 0
+                       select from tasks t where t.session_id = was.session_id and t.waiting and t.priority = 0
                          and (t.run_at is null or t.run_at <= clock_timestamp())) then n.priority else 0 end as priority
             from (select t.priority from tasks t
-                  where t.session_id = s.id and t.state = 'pending' and t.priority <> 0
+                  where t.session_id = was.session_id and t.waiting and t.priority <> 0
                     and (t.run_at is null or t.run_at <= clock_timestamp()) and v.id is not null
                   order by t.priority desc limit 1) n
         ) p on true
         left join lateral (
             select t.run_at from tasks t
-            where t.session_id = s.id and t.state = 'pending' and t.run_at is not null and v.id is null
+            where t.session_id = was.session_id and t.waiting and t.run_at is not null and v.id is null
             order by t.run_at limit 1
         ) d on true
         where q.ctid = was.place
-        returning q.session_id, q.state, v.id is not null or d.run_at is not null as waiting, sessions.status
+        returning q.session_id, q.state, v.id is not null or d.run_at is not null as waiting
     ), free as materialized (
         -- Nobody's ending waits for a person who holds a session's row; the deep sweep shows such a session right.
+        -- One that stays active is left as it is.
         select sessions.id, placed.waiting from placed join sessions on sessions.id = placed.session_id
-        where (placed.status = 'idle' or not placed.waiting) and sessions.status <> 'closed'  -- one that stays active is left as it is
+        where sessions.status <> 'closed' and (sessions.status = 'idle' or not placed.waiting)
         for no key update of sessions skip locked
     ), shown as (
         update sessions
@@ -537,10 +539,12 @@ end $$;
 -- Place a session again after something about its pending tasks changed, unless somebody is at it
 -- (then that somebody, the next claim or the sweep places it).
 create function coder.settle(p_session uuid) returns void language plpgsql as $$
+declare
+    v_place tid;
 begin
-    perform from session_queue where session_id = p_session and state <> 'running' for update skip locked;
+    select ctid into v_place from session_queue where session_id = p_session and state <> 'running' for update skip locked;
     if found then
-        perform coder.place(array[p_session]);
+        perform coder.place(array[v_place]);
     end if;
 end $$;
 
@@ -819,7 +823,7 @@ begin
                        max_attempts, timeout, labels, retry_of, position)
         values (t.project_id, t.session_id, t.chat_id, t.workspace_id, p_input, t.agent, t.model, t.mode_id, t.thinking_option_id,
                 t.priority, t.max_attempts, t.timeout, t.labels, t.id,
-                (select min(position) - 1 from tasks where session_id = t.session_id and state = 'pending'))
+                (select min(position) - 1 from tasks where session_id = t.session_id and waiting))
         returning id into again;
     -- What it asked and was not told the answer of is answered for the task that asks it again.
     update permissions set task_id = again where task_id = p_task and told_at is null and state <> 'expired';
@@ -847,6 +851,7 @@ end $$;
 create function coder.dismiss(p_task bigint) returns text language plpgsql set coder.actor = 'node' as $$
 declare
     t tasks := coder.task(p_task);
+    v_place tid;
 begin
     perform from session_queue where session_id = t.session_id for update;
     update tasks set state = 'cancelled', reason = 'dismissed' where id = p_task and state in ('interrupted', 'failed');
@@ -854,9 +859,9 @@ begin
         perform coder.refuse('CD409', format('Task %s is %s; only an interrupted or failed task can be dismissed.', t.id, t.state));
     end if;
     perform coder.expire_permissions(p_task);
-    perform from session_queue where session_id = t.session_id and held_by = p_task;
+    select ctid into v_place from session_queue where session_id = t.session_id and held_by = p_task;
     if found then
-        perform coder.place(array[t.session_id]);
+        perform coder.place(array[v_place]);
     end if;
     return 'cancelled';
 end $$;
@@ -872,8 +877,9 @@ begin
         perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
     end if;
     update tasks set state = 'cancelled', reason = 'session_closed', ended_at = clock_timestamp()
-        where session_id = p_session and (state = 'pending' or id = (select held_by from session_queue where session_id = p_session));
-    update tasks set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) where session_id = p_session and state = 'running';
+        where (session_id = p_session and waiting) or id = (select held_by from session_queue where session_id = p_session);
+    update tasks set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+        where id = (select running_task from session_queue where session_id = p_session) and state = 'running';
     if found then
         perform pg_notify('tasks_cancel', '');
     end if;
@@ -1202,7 +1208,7 @@ set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_places tid[];
     v_tasks tid[];
-    v_empty uuid[];
+    v_empty tid[];
 begin
     -- Under an id that is over a task would run without an owner, and lose an attempt.
     perform from nodes n where n.id = p_node and n.lease_until > clock_timestamp();
@@ -1230,7 +1236,7 @@ begin
         from (select * from free union all select * from own) r
         left join lateral (
             select t.ctid as place from tasks t
-            where t.session_id = r.session_id and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
+            where t.session_id = r.session_id and t.waiting and (t.run_at is null or t.run_at <= clock_timestamp())
             order by t.position limit 1
         ) t on true
     ), locked as materialized (
@@ -1238,7 +1244,7 @@ begin
         select h.place, t.ctid as task from heads h join tasks t on t.ctid = h.task where t.state = 'pending' for update of t skip locked
     )
     select (select array_agg(l.place) from locked l), (select array_agg(l.task) from locked l),
-           (select array_agg(h.session_id) from heads h where h.task is null)
+           (select array_agg(h.place) from heads h where h.task is null)
     into v_places, v_tasks, v_empty;
 
     if v_empty is not null then
@@ -1376,15 +1382,16 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
+    v_places tid[];
     v_locked uuid[];
 begin
     with mine as materialized (
-        select q.session_id from session_queue q join unnest(p_sessions, p_epochs) as e(session_id, epoch)
+        select q.ctid as place, q.session_id from session_queue q join unnest(p_sessions, p_epochs) as e(session_id, epoch)
             on q.session_id = e.session_id and q.epoch = e.epoch
         where q.owner is not null for update of q skip locked
-    ) select array_agg(mine.session_id) into v_locked from mine;
-    if v_locked is not null then
-        perform coder.place(v_locked, false);
+    ) select array_agg(mine.place), array_agg(mine.session_id) into v_places, v_locked from mine;
+    if v_places is not null then
+        perform coder.place(v_places, false);
     end if;
     if cardinality(v_locked) = cardinality(p_sessions) then
         return;
@@ -1687,7 +1694,7 @@ declare
     t tasks;
     v_reason text;
     v_state text;
-    v_sessions uuid[] := '{}';
+    v_places tid[] := '{}';
     v_crashed uuid[];
     v_said record;
 begin
@@ -1698,7 +1705,7 @@ begin
         update agent_sessions set status = 'lost', updated_at = clock_timestamp() from dead where node_id = dead.id and status = 'active'
     ) select array_agg(id) into v_crashed from dead where crashed;
     for q in
-        select s.session_id, s.running_task, s.epoch from session_queue s
+        select s.ctid as place, s.session_id, s.running_task, s.epoch from session_queue s
         where s.state = 'running'
           and (not exists (select from nodes n where n.id = s.owner) or (s.owner = p_node and s.epoch <> all (coalesce(p_epochs, '{}'))))
         for update of s skip locked
@@ -1707,12 +1714,12 @@ begin
         select * into t from tasks where id = q.running_task and epoch = q.epoch and state = 'running' for update skip locked;
         if not found then
             continue when exists (select from tasks where id = q.running_task and epoch = q.epoch and state = 'running');
-            v_sessions := v_sessions || q.session_id;
+            v_places := v_places || q.place;
             continue;
         end if;
         perform from session_worktrees w where w.session_id = q.session_id for update skip locked;
         continue when not found and exists (select from session_worktrees w where w.session_id = q.session_id);
-        v_sessions := v_sessions || q.session_id;
+        v_places := v_places || q.place;
         v_reason := case when t.node_id = p_node and exists (select from nodes n where n.id = p_node) then 'internal' when t.node_id = any (v_crashed) then 'crash' else 'lease_lost' end;
         v_state := case when t.cancel_requested_at is not null then 'cancelled' when t.first_event_at is not null then 'interrupted'
                         when t.attempts >= t.max_attempts then 'failed' else 'pending' end;
@@ -1742,8 +1749,8 @@ begin
         update session_worktrees set unsnapshotted_task = t.id where session_worktrees.session_id = t.session_id and t.first_event_at is not null;
         return query select t.id, v_state, t.session_id;
     end loop;
-    if v_sessions <> '{}' then
-        perform coder.place(v_sessions);
+    if v_places <> '{}' then
+        perform coder.place(v_places);
     end if;
 end $$;
 
@@ -1752,7 +1759,7 @@ end $$;
 -- many it placed.
 create function coder.sweep(p_deep boolean) returns int language plpgsql set coder.actor = 'node' as $$
 declare
-    v_sessions uuid[];
+    v_places tid[];
 begin
     -- Requests that nobody waits for: of turns that ended, and, past the deadline, of those that were interrupted.
     update permissions set state = 'expired', actor = 'coder', answered_at = clock_timestamp(),
@@ -1763,26 +1770,26 @@ begin
                 or (p.deadline < clock_timestamp() and (t.state <> 'running' or t.epoch <> p.epoch)))
             for update of p skip locked);
     with due as materialized (
-        select session_id from session_queue where state = 'scheduled' and ready_at <= clock_timestamp()
+        select ctid as place from session_queue where state = 'scheduled' and ready_at <= clock_timestamp()
         order by ready_at limit 1000 for update skip locked
     ), ended as materialized (
-        select q.session_id from session_queue q join tasks t on t.id = q.running_task
+        select q.ctid as place from session_queue q join tasks t on t.id = q.running_task
         where q.state = 'running' and (t.state <> 'running' or t.epoch is distinct from q.epoch) for update of q skip locked
     ), forgotten as materialized (
-        select q.session_id from session_queue q
+        select q.ctid as place from session_queue q
         where p_deep and q.state in ('idle', 'scheduled') and (exists (
-            select from tasks t where t.session_id = q.session_id and t.state = 'pending'
+            select from tasks t where t.session_id = q.session_id and t.waiting
             and (q.state = 'idle' or t.run_at is null or t.run_at < q.ready_at))
             or (q.state = 'idle' and exists (select from sessions s where s.id = q.session_id and s.status = 'active')))
         limit 1000 for update of q skip locked
     )
-    select array_agg(session_id) into v_sessions
-    from (select session_id from due union select session_id from ended union select session_id from forgotten) s;
-    if v_sessions is null then
+    select array_agg(place) into v_places
+    from (select place from due union all select place from ended union all select place from forgotten) s;  -- of three states, so none twice
+    if v_places is null then
         return 0;
     end if;
-    perform coder.place(v_sessions);
-    return cardinality(v_sessions);
+    perform coder.place(v_places);
+    return cardinality(v_places);
 end $$;
 
 -- Take the oldest decision whose project is on this host and has none running, or one that was dropped in the
@@ -1972,7 +1979,7 @@ create function coder.show_session(p_session uuid) returns table (
            q.state in ('ready', 'scheduled') and q.host_id is not null
                and not exists (select from nodes n where n.host_id = q.host_id and n.lease_until > clock_timestamp()),
            q.held_by, s.on_failure, s.cwd, w.path, q.host_id,
-           (select count(*) from tasks t where t.session_id = s.id and t.state = 'pending'), q.running_task,
+           (select count(*) from tasks t where t.session_id = s.id and t.waiting), q.running_task,
            (select c.id from pending_changes c where c.session_id = s.id and c.state in ('pending', 'applying', 'conflicted')),
            k.context_size, k.context_limit, s.compacted_from, s.created_at, s.last_activity_at, s.closed_at
     from sessions s join projects p on p.id = s.project_id left join session_queue q on q.session_id = s.id
