@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from coder.errors import InvalidInput
 
@@ -19,6 +19,39 @@ Protocol = Literal["opencode", "acp", "pty"]
 Stream = Literal["text", "claude", "codex", "qwen", "goose", "opencode"]
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+HOST = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5})")
+PORTS = {"http": 80, "https": 443}
+MOST_HOSTS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where something is reached: a name or an address (an IPv6 one without brackets), and a port."""
+
+    name: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Host:
+        """Read `name:port` or `[address]:port`.
+
+        Raises:
+            ValueError: it is neither; a sentence.
+        """
+        found = HOST.fullmatch(text)
+        if found is None or not 1 <= int(found["port"]) <= 65535:
+            raise ValueError(f"{text!r} is no host and port; write for example api.example.org:443")
+        return cls(found["name"].strip("[]").lower(), int(found["port"]))
+
+    def __str__(self) -> str:
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+
+
+def _host(text: str) -> str:
+    return str(Host.parse(text))
+
+
+HostText = Annotated[str, AfterValidator(_host)]
 
 
 class AgentSpec(BaseModel):
@@ -48,7 +81,15 @@ class AgentSpec(BaseModel):
     multiplex: bool = Field(False, description="acp: one process may hold several sessions")
     stream: Stream = Field("text", description="pty: what its output is")
     continue_command: tuple[str, ...] = Field((), description="pty: command that goes on with an earlier {session}")
-    needs_network: bool = Field(True, description="It reaches its model over the network, so it cannot run in projects without one")
+    needs_network: bool = Field(True, description="It reaches its model over the network, so projects without one must know where that is")
+    model_hosts: tuple[HostText, ...] = Field(
+        (),
+        max_length=MOST_HOSTS,
+        description="Where its model is, as `name:port`: what it reaches in projects without network, unless it is pointed at the endpoint",
+    )
+    network_hosts: tuple[HostText, ...] = Field(
+        (), max_length=MOST_HOSTS, description="What else it reaches in projects without network, as `name:port`"
+    )
     enabled: bool = Field(True, description="Whether it is offered")
 
 
@@ -60,6 +101,16 @@ class Endpoint:
     key: str
     provider: str
     default_model: str
+
+    @property
+    def host(self) -> Host | None:
+        """Where it is; None when the address names no host, or no port that there is."""
+        try:
+            parts = urlsplit(self.base_url)
+            port = parts.port or PORTS.get(parts.scheme, 443)
+        except ValueError:
+            return None
+        return Host(parts.hostname, port) if parts.hostname else None
 
     def values(self) -> dict[str, str]:
         parts = urlsplit(self.base_url)
@@ -102,8 +153,13 @@ def parse(*files: tuple[str, Mapping[str, Any]]) -> Registry:
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])
-                raise InvalidInput(f"{file}: agent {name}, field {where}: {first['msg'].rstrip('.')}; correct it.") from error
+                raise InvalidInput(f"{file}: agent {name}, field {where}: {_said(first['msg'])}; correct it.") from error
     return Registry({name: spec for name, table in tables.items() if (spec := AgentSpec(**table)).enabled})
+
+
+def _said(message: str) -> str:
+    """What pydantic says, in the words of TOML."""
+    return message.removeprefix("Value error, ").replace("tuple", "list").rstrip(".")
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
@@ -138,6 +194,13 @@ def environment(spec: AgentSpec, endpoint: Endpoint | None, base: Mapping[str, s
         found |= {name: fill(value, values) for name, value in spec.endpoint_env.items()}
     xdg = {f"XDG_{kind.upper()}_HOME": f"{home}/.{place}" for kind, place in XDG.items()}
     return {**xdg, "HOME": home, **found}
+
+
+def hosts(spec: AgentSpec, endpoint: Endpoint | None) -> tuple[Host, ...]:
+    """What an agent reaches in projects that keep it off the network: where its model is, and what its entry names besides."""
+    pointed = endpoint.host if spec.use_endpoint and endpoint is not None else None
+    own = (pointed,) if pointed is not None else map(Host.parse, spec.model_hosts)
+    return tuple(dict.fromkeys((*own, *map(Host.parse, spec.network_hosts))))
 
 
 XDG = {"config": "config", "data": "local/share", "cache": "cache", "state": "local/state"}

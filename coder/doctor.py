@@ -33,7 +33,7 @@ OLD_TRANSACTION_SECONDS = 300
 
 async def examine(settings: Settings) -> list[Finding]:
     """Look at everything coder stands on; each finding that is not well names its cure."""
-    findings = [git(), disk(settings), *await model(settings), sandbox(settings), *agents(settings)]
+    findings = [git(), disk(settings), *await model(settings), *sandbox(settings), *agents(settings)]
     try:
         dsn = database_url(settings)
     except CoderError as error:
@@ -137,13 +137,18 @@ async def model(settings: Settings) -> list[Finding]:
     return found
 
 
-def sandbox(settings: Settings) -> Finding:
-    """Whether agents can be confined, by trying it."""
+def sandbox(settings: Settings) -> list[Finding]:
+    """Whether agents can be confined, and kept off the network with a way to their model, by trying both."""
     tried = make_sandbox(settings)
-    if tried.works:
-        return Finding("sandbox", True, f"agents are confined with {tried.program}")
-    cure = "set CODER_SANDBOX to auto" if tried.mode == "off" else f"{CURE}, or set CODER_SANDBOX to off"
-    return Finding("sandbox", tried.mode == "off", f"agents are not confined: {tried.why}", cure)
+    if not tried.works:
+        cure = "set CODER_SANDBOX to auto" if tried.mode == "off" else f"{CURE}, or set CODER_SANDBOX to off"
+        off = Finding("network off", tried.mode == "off", "tasks of projects without network fail, since agents are not confined", cure)
+        return [Finding("sandbox", tried.mode == "off", f"agents are not confined: {tried.why}", cure), off]
+    well = Finding("sandbox", True, f"agents are confined with {tried.program}")
+    if why := tried.why_no_relay():
+        cure = "allow user namespaces to make networks, or keep such projects to the native agent"
+        return [well, Finding("network off", False, f"agents without network have no way to their model: {why}", cure)]
+    return [well, Finding("network off", True, "agents of projects without network reach their model and nothing else")]
 
 
 def agents(settings: Settings) -> list[Finding]:

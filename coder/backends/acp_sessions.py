@@ -141,7 +141,7 @@ class AcpSessions:
         while True:
             process = self._processes.get(key)
             if process is None:
-                process = self._processes[key] = AcpProcess(self._launcher, key[1], key[0], self._forget)
+                process = self._processes[key] = AcpProcess(self._launcher.of(turn.network), key[1], key[0], self._forget)
             self._warm.use(process)
             try:
                 if await process.ready(log):
@@ -189,7 +189,7 @@ class AcpSessions:
         except BaseException:
             held.taken = False
             raise
-        session = AgentSession(held.id, wanted.config_hash, self._launcher.home_name)
+        session = AgentSession(held.id, wanted.config_hash, process.launcher.home_name)
         return Entered(process, held, prompt, tuple(notices), session)
 
     async def _resumed(self, process: AcpProcess, turn: Turn, wanted: Wanted) -> tuple[Held | None, str]:
@@ -199,8 +199,8 @@ class AcpSessions:
             return None, "since its last turn was another agent's, or ended in a way that left its session unclear"
         if known.config_hash != wanted.config_hash:
             return None, "since its model, mode, thinking option or directory is another one now"
-        if known.home != self._launcher.home_name:
-            return None, "since its session is kept in the home of another node"
+        if known.home != process.launcher.home_name:
+            return None, "since its session is kept in another home, of another node or of the project's network as it was"
         held = process.sessions.get(known.id)
         if held is not None and not held.taken:
             held.taken = True

@@ -17,13 +17,13 @@ class Gated:
     """A backend behind the sandbox's gate, itself a `Backend`.
 
     Args:
-        needs_network: the agent's name, where it reaches its model over the network itself.
+        nowhere: the agent's name, where it reaches its model over the network and nobody knows where that is.
     """
 
-    def __init__(self, backend: Backend, sandbox: Sandbox, needs_network: str | None = None) -> None:
+    def __init__(self, backend: Backend, sandbox: Sandbox, nowhere: str | None = None) -> None:
         self._backend = backend
         self._sandbox = sandbox
-        self._needs_network = needs_network
+        self._nowhere = nowhere
 
     @property
     def execution_path(self) -> ExecutionPath:
@@ -42,10 +42,10 @@ class Gated:
     async def run_turn(self, turn: Turn) -> AsyncIterator[LiveTurn]:
         """Raises AgentUnavailable where the turn cannot be confined and has to be, or its agent could not work so."""
         self._sandbox.check(turn.network)
-        if self._needs_network is not None and not turn.network:
+        if self._nowhere is not None and not turn.network:
             raise AgentUnavailable(
-                f"{self._needs_network} reaches its model over the network, which the project keeps its agents off; "
-                "use native, for which coder asks the model, or switch the project's network on."
+                f"{self._nowhere} reaches its model over the network, which the project keeps its agents off, and where that model is, is "
+                "not known; name its host and port in model_hosts of the agent's entry, use native, or switch the project's network on."
             )
         async with self._backend.run_turn(turn) as live:
             yield live if self._sandbox.notice is None else Noted(live, self._sandbox.notice)

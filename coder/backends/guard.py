@@ -1,6 +1,6 @@
 """The guardian: a process that starts one agent or command and ends it with everything it has started.
 
-The dispatcher runs it as `python -I -S guard.py <orders fd> <lock fd> <terminal> <program> <argv…>` (see `guardian.py`).
+The dispatcher runs it as `python -I -S guard.py <orders fd> <lock fd> <terminal> <handed fds> <program> <argv…>` (see `guardian.py`).
 It adopts every orphan among its descendants (PR_SET_CHILD_SUBREAPER), so that none of them can leave it, and it
 ends them all when the orders pipe closes (the dispatcher died, or asks for the end), when the deadline has passed
 (the dispatcher is stopped or has lost its lease), or when the program has ended by itself.
@@ -82,8 +82,12 @@ class Family:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
-    def start(self, program: str, argv: list[str], environ: dict[bytes, bytes], terminal: bool) -> None:
-        """Fork, and run the program in a session of its own; with `terminal`, that on its standard input controls it."""
+    def start(self, program: str, argv: list[str], environ: dict[bytes, bytes], terminal: bool, handed: list[int]) -> None:
+        """Fork, and run the program in a session of its own; with `terminal`, that on its standard input controls it.
+
+        Args:
+            handed: further descriptors that only the program keeps.
+        """
         guardian = os.getpid()
         self.program = os.fork()
         if self.program == 0:
@@ -93,7 +97,9 @@ class Family:
                 os.write(2, f"coder: cannot run {program}: {error.strerror}\n".encode(errors="replace"))
             finally:
                 os._exit(127)
-        # The descendants alone hold the streams from here on, or nobody would see them close.
+        # The descendants alone hold the streams and what they were handed from here on, or nobody would see them close.
+        for descriptor in handed:
+            os.close(descriptor)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
@@ -248,7 +254,8 @@ def main() -> None:
     orders = Orders(orders_pipe)
     family = Family()
     if not orders.over():
-        family.start(sys.argv[4], sys.argv[5:], own_environment(), bool(terminal))
+        handed = [int(descriptor) for descriptor in sys.argv[4].split(",") if descriptor]
+        family.start(sys.argv[5], sys.argv[6:], own_environment(), bool(terminal), handed)
         family.watch(orders)
         family.end(orders)
     leave(family.status)

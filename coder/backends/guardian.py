@@ -23,11 +23,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from coder.backends import guard
 from coder.backends.limits import Limits
 from coder.errors import AgentUnavailable, InternalError
+
+if TYPE_CHECKING:
+    from coder.backends.relay import Relay
 
 BUFFER_BYTES = 65_536
 LINUX = sys.platform == "linux"
@@ -73,6 +76,7 @@ class Guarded:
         returncode: of the program, as in `subprocess` (negative = by that signal); None while anything lives.
             The guardian's own death by `kill -9` counts as the program's.
         ended_because: a sentence when it was ended for exceeding a limit.
+        relay: the ways between it and what is outside, where it runs in a network of its own.
     """
 
     stdin: asyncio.StreamWriter | None = None
@@ -80,6 +84,7 @@ class Guarded:
     stderr: asyncio.StreamReader | None = None
     returncode: int | None = None
     ended_because: str | None = None
+    relay: Relay | None = None
 
     def __init__(
         self, process: subprocess.Popen[bytes], name: str, orders: int, deadline: float, gone: Callable[[Guarded], object]
@@ -226,6 +231,7 @@ class Guardians:
         terminal: bool = False,
         limit: int = BUFFER_BYTES,
         name: str | None = None,
+        handed: Sequence[int] = (),
     ) -> Guarded:
         """Start a program in a session of its own under a guardian of its own.
 
@@ -233,7 +239,8 @@ class Guardians:
             name: what sentences call it; None = its file's name.
             argv: the program, looked up in `env`'s PATH unless it holds a slash, and its arguments.
             env: its whole environment; see `agent_environment`.
-            stdin, stdout, stderr: PIPE, DEVNULL, a descriptor, or for stderr STDOUT. The program gets no others.
+            stdin, stdout, stderr: PIPE, DEVNULL, a descriptor, or for stderr STDOUT.
+            handed: further descriptors that the program gets, under the same numbers; there are no others.
             terminal: standard input is a pseudo-terminal; make it the one that controls the program and all its streams.
             limit: bytes of the longest line that the streams' `readline` takes.
 
@@ -242,7 +249,8 @@ class Guardians:
             InternalError: the system refused to start a process.
         """
         program = find_program(argv[0], cwd, env)
-        guarded = self._start(name or os.path.basename(program), [program, *argv], cwd, env, (stdin, stdout, stderr), terminal)
+        streams = (stdin, stdout, stderr)
+        guarded = self._start(name or os.path.basename(program), [program, *argv], cwd, env, streams, terminal, tuple(handed))
         self._living.add(guarded)
         if self._limits and LINUX and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self._look(), name="agents' limits")
@@ -276,7 +284,14 @@ class Guardians:
         return [self._limits.exceeded(pid, name) for pid, name in guardians]
 
     def _start(
-        self, name: str, command: list[str], cwd: Path, env: Mapping[str, str], streams: tuple[int, int, int], terminal: bool
+        self,
+        name: str,
+        command: list[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        streams: tuple[int, int, int],
+        terminal: bool,
+        handed: tuple[int, ...],
     ) -> Guarded:
         lock = self._lock_fd
         pipe: tuple[int, ...] = ()
@@ -284,15 +299,16 @@ class Guardians:
             pipe = reader, writer = os.pipe()
             os.set_blocking(writer, False)
             os.write(writer, guard.ORDER.pack(self._deadline, guard.GRACE))
+            words = (str(reader), str(-1 if lock is None else lock), str(int(terminal)), ",".join(map(str, handed)))
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, str(reader), str(-1 if lock is None else lock), str(int(terminal)), *command],
+                [sys.executable, "-I", "-S", guard.__file__, *words, *command],
                 bufsize=0,
                 stdin=streams[0],
                 stdout=streams[1],
                 stderr=streams[2],
                 cwd=cwd,
                 env=env,
-                pass_fds=(reader,) if lock is None else (reader, lock),
+                pass_fds=(reader, *handed) if lock is None else (reader, lock, *handed),
                 start_new_session=True,
             )
             guarded = Guarded(process, name, writer, self._deadline, self._living.discard)

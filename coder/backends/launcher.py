@@ -1,6 +1,7 @@
 """Starts the processes of one agent: its own home, its environment, its guardian. All agents' backends start theirs here.
 
 Invariant: two nodes never share a home: it lies below the node slot's directory, and is used again by whoever has the slot next.
+Nor do agents with network and without: what the one left there, the other could carry out.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import shutil
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from coder.agents import AgentSpec, Endpoint, environment, fill
+from coder.agents import AgentSpec, Endpoint, Host, environment, fill, hosts
 from coder.backends.environment import agent_environment
 from coder.backends.guardian import BUFFER_BYTES, Guarded, Guardians
-from coder.backends.sandbox import Sandbox, Starter
+from coder.backends.sandbox import Sandbox
 
 NOBODY_THERE = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true"}
 
@@ -30,6 +32,7 @@ class Launcher:
 
     Attributes:
         confined: whether a process sees the one worktree it is given and no other.
+        hosts: what it reaches in projects that keep it off the network.
     """
 
     def __init__(
@@ -41,13 +44,16 @@ class Launcher:
         self.home = homes / name
         self.home_name = f"{homes.name}/{name}"
         self.confined = sandbox is not None and sandbox.works
+        self.hosts: tuple[Host, ...] = hosts(spec, endpoint)
         self._guardians = guardians
         self._sandbox = sandbox
 
-    def apart(self, suffix: str) -> Launcher:
-        """The same agent in a home of its own, `<name>-<suffix>`: two of its processes that keep state do not share one."""
+    def of(self, network: bool) -> Launcher:
+        """The same agent for projects with this network policy, in that policy's home."""
+        if network:
+            return self
         other = copy.copy(self)
-        other.home, other.home_name = self.home.with_name(f"{self.home.name}-{suffix}"), f"{self.home_name}-{suffix}"
+        other.home, other.home_name = offline(self.home), offline(Path(self.home_name)).as_posix()
         return other
 
     def program(self) -> str | None:
@@ -86,12 +92,16 @@ class Launcher:
         stderr: int = PIPE,
         terminal: bool = False,
         limit: int = BUFFER_BYTES,
+        entered: bool = False,
+        asks: bool = True,
     ) -> Guarded:
         """Start one of the agent's programs.
 
         Args:
             worktree: root of the worktree it may write; None = it serves all worktrees of this host.
-            network: whether it may reach the network.
+            network: whether it may reach the network, or only `hosts`.
+            entered: it is a server, which is to be reached also where it runs in a network of its own: by its `relay`.
+            asks: whether it asks its model; else it reaches nothing where it may not reach the network.
             extra: variables besides `environment()`.
             stdin, stdout, stderr, terminal, limit: as `Guardians.spawn`.
 
@@ -99,11 +109,18 @@ class Launcher:
             AgentUnavailable: there is no such program, or it cannot be confined as it must be.
             InternalError: the system refused to start a process.
         """
-        starter: Starter = self._guardians
         env = {**self.environment(), **(extra or {})}
+        streams: dict[str, Any] = {"stdin": stdin, "stdout": stdout, "stderr": stderr, "terminal": terminal, "limit": limit}
         if self._sandbox is not None:
             # Also where a shell starts it, and wherever the user keeps it.
             program = [Path(found)] if (found := self.program()) is not None else []
-            starter = cell = self._sandbox.cell(self._guardians, worktree=worktree, home=self.home, network=network, shown=program)
-            env = cell.environment(env)
-        return await starter.spawn(argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal, limit=limit)
+            cell = self._sandbox.cell(
+                self._guardians, worktree=worktree, home=self.home, network=network, shown=program, hosts=self.hosts if asks else ()
+            )
+            return await cell.spawn(argv, cwd=cwd, env=cell.environment(env), entered=entered, **streams)
+        return await self._guardians.spawn(argv, cwd=cwd, env=env, **streams)
+
+
+def offline(home: Path) -> Path:
+    """The home for projects without network, beside the one for those with it."""
+    return home.with_name(f"{home.name}-offline")

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from coder.backends.guardian import Guardians
+from coder.backends.launcher import offline
 from coder.backends.native_model import Models
 from coder.backends.sandbox import Sandbox
 from coder.config import Settings
@@ -71,6 +72,7 @@ class NativeBackend:
         await asyncio.to_thread(importlib.import_module, "coder.backends.native_turn")
         from coder.backends.native_turn import NativeTurn
 
-        cell = self._sandbox.cell(self._guardians, worktree=turn.worktree, home=self._home, network=turn.network)
+        home = self._home if turn.network else offline(self._home)
+        cell = self._sandbox.cell(self._guardians, worktree=turn.worktree, home=home, network=turn.network)
         async with AsyncExitStack() as stack:
             yield NativeTurn(turn, self._settings, self._models, cell, self._clock, stack)

@@ -42,7 +42,7 @@ class OpencodeBackend:
         self.probing = Probe(launcher, settings)
         self._places = {
             True: Place(launcher, settings, True, self.probing.server_started),
-            False: Place(launcher.apart("offline"), settings, False, lambda server: None),
+            False: Place(launcher.of(network=False), settings, False, lambda server: None),
         }
 
     async def start(self) -> None:

@@ -11,7 +11,9 @@ import re
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
@@ -95,11 +97,12 @@ class Server:
             worktree=None,
             network=network,
             extra=extra,
+            entered=True,
         )
         server = cls(launcher.name, process, models)
         try:
             async with asyncio.timeout(START_SECONDS):
-                await server._become_ready(password)
+                await server._become_ready(password, launcher.home)
         except TimeoutError as error:
             raise AgentUnavailable(
                 agent=launcher.name, detail=f"its server did not answer within {START_SECONDS:.0f} s{server.last_words}"
@@ -110,7 +113,7 @@ class Server:
                 await server._close()
         return server
 
-    async def _become_ready(self, password: str) -> None:
+    async def _become_ready(self, password: str, home: Path) -> None:
         stderr = asyncio.create_task(self._drain(self.process.stderr), name="opencode stderr")
         self._tasks.append(stderr)
         assert self.process.stdout is not None
@@ -124,9 +127,13 @@ class Server:
             said = (said + piece)[-PIPE_BYTES:]
         self._tasks.append(asyncio.create_task(self._drain(self.process.stdout), name="opencode stdout"))
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
-        # trust_env: the way to 127.0.0.1 leads through no proxy.
+        address, way = found[1].decode(), None
+        if self.process.relay is not None:
+            way = await self.process.relay.enter(urlsplit(address).port or 80, home)
+        # No proxy on the way: transports of one's own take none from the environment.
+        transport = httpx.AsyncHTTPTransport(limits=limits, uds=way, trust_env=False)
         self._client = httpx.AsyncClient(
-            base_url=found[1].decode(), auth=("opencode", password), timeout=ANSWER_SECONDS, trust_env=False, limits=limits
+            base_url=address, auth=("opencode", password), timeout=ANSWER_SECONDS, trust_env=False, transport=transport
         )
         self._tasks.append(asyncio.create_task(self._watch(stderr), name="opencode end"))
         while not await self._healthy():  # noqa: ASYNC110 - it is another process that becomes ready

@@ -23,7 +23,7 @@ class PtyBackend:
     def __init__(self, launcher: Launcher, settings: Settings) -> None:
         self._launcher = launcher
         self._settings = settings
-        self._prepared = False
+        self._prepared: set[bool] = set()
         self._version = Version(launcher)
 
     async def start(self) -> None:
@@ -48,15 +48,16 @@ class PtyBackend:
     async def run_turn(self, turn: Turn) -> AsyncIterator[LiveTurn]:
         from coder.backends.pty_turn import PtyTurn
 
-        self._prepare()
-        live = PtyTurn(turn, self._launcher, self._settings)
+        live = PtyTurn(turn, self._prepare(turn.network), self._settings)
         try:
             yield live
         finally:
             await live.leave()
 
-    def _prepare(self) -> None:
+    def _prepare(self, network: bool) -> Launcher:
         """Make the agent's home once, so that a login it has renewed since is not overwritten with the user's older one."""
-        if not self._prepared:
-            self._launcher.prepare()
-            self._prepared = True
+        launcher = self._launcher.of(network)
+        if network not in self._prepared:
+            launcher.prepare()
+            self._prepared.add(network)
+        return launcher

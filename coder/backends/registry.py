@@ -99,7 +99,7 @@ def build_backends(settings: Settings, guardians: Guardians, homes: Path, sandbo
     backends: dict[str, Backend] = {AGENT: Gated(NativeBackend(settings, guardians, clock, sandbox, homes / AGENT), sandbox)}
     for name, spec in read_registry(settings).agents.items():
         launcher = Launcher(name, spec, guardians, homes, endpoint, sandbox)
-        backends[name] = Gated(makers[spec.protocol](launcher), sandbox, name if spec.needs_network else None)
+        backends[name] = Gated(makers[spec.protocol](launcher), sandbox, name if spec.needs_network and not launcher.hosts else None)
     return backends
 
 

@@ -6,8 +6,10 @@ its own. Everything else is read-only; the user's home but for tool chains, code
 
 Invariant: a policy that cannot be kept is an error, never a program that runs without it.
 
-What is bound into it is in `sandbox_places.py`. Omitted: the loopback network, which is the host's unless the network is off,
-and system call filters. Without user namespaces, or on macOS, there is no confinement, and `why` says so.
+Where the network is off, the program has one of its own, out of which `relay.py` leads to its model and nowhere else.
+
+What is bound into it is in `sandbox_places.py`. Omitted: the loopback network where the network is on, which is the host's, and
+system call filters. Without user namespaces, or on macOS, there is no confinement, and `why` says so.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from coder.agents import Host
 from coder.backends.guardian import Guarded, Guardians, find_program
-from coder.backends.sandbox_places import Git, exposed, git_of, masked_files, masked_folders, user_homes
+from coder.backends.relay import Relay
+from coder.backends.sandbox_places import IN_RUN_ONLINE, Git, exposed, git_of, masked_files, masked_folders, user_homes
 from coder.errors import AgentUnavailable
 
 Mode = Literal["auto", "required", "off"]
@@ -87,9 +92,23 @@ class Sandbox:
             cure = "set CODER_SANDBOX to auto" if self.mode == "off" else CURE
             raise AgentUnavailable(f"The project keeps its agents off the network, which needs the sandbox, but {self.why}; {cure}.")
 
-    def cell(self, guardians: Guardians, *, worktree: Path | None, home: Path, network: bool, shown: Sequence[Path] = ()) -> Cell:
-        """Starts programs for one worktree; None = for all of this data directory. `shown`: what they may read besides."""
-        return Cell(self, guardians, worktree, home, network, tuple(shown))
+    def cell(
+        self,
+        guardians: Guardians,
+        *,
+        worktree: Path | None,
+        home: Path,
+        network: bool,
+        shown: Sequence[Path] = (),
+        hosts: Sequence[Host] = (),
+    ) -> Cell:
+        """Starts programs for one worktree; None = for all of this data directory.
+
+        Args:
+            shown: what they may read besides.
+            hosts: what they reach where the network is off.
+        """
+        return Cell(self, guardians, worktree, home, network, tuple(shown), tuple(hosts))
 
     def command(
         self,
@@ -102,21 +121,27 @@ class Sandbox:
         home: Path,
         network: bool,
         shown: Sequence[Path] = (),
+        relay: Relay | None = None,
     ) -> list[str]:
         """The command line that runs a program confined.
 
         Args:
             program: its absolute path.
             argv: what it gets, its name first; that it sees its path instead.
+            relay: its ways out of a network of its own, and into it.
         """
         places = [git for root in self._roots(worktree) if (git := git_of(root)) is not None]
+        seen = [*shown, *(relay.shown if relay else IN_RUN_ONLINE if network else ())]
         return [
             self.program,
             *self._walls(network),
-            *self._view(program, env, worktree, home, places, shown),
+            *(relay.walls() if relay else ()),
+            *self._view(program, env, worktree, home, places, seen),
+            *(relay.binds() if relay else ()),
             "--chdir",
             str(cwd),
             "--",
+            *(relay.before() if relay else ()),
             program,
             *argv[1:],
         ]
@@ -162,6 +187,25 @@ class Sandbox:
         for folder in (*folders, self._data):  # else what is written there would fill the memory
             yield from ("--remount-ro", str(folder))
 
+    def why_no_relay(self) -> str:
+        """Why programs without network have no way to their model, found out by trying; empty where they have."""
+        with tempfile.TemporaryDirectory() as folder:
+            home = Path(folder) / "home"
+            (home / "tmp").mkdir(parents=True)
+            relay = Relay("trial", (Host("model.invalid", 443),), entered=True)
+            try:
+                # As for one worktree, which the home stands for, in a data directory of its own.
+                trial = Sandbox("auto", Path(folder), readable=self._readable, hidden=self._hidden, bwrap=self.program)
+                program = find_program("true", home, {})
+                command = trial.command(program, ("true",), cwd=home, env={}, worktree=home, home=home, network=False, relay=relay)
+                done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRIAL_SECONDS, pass_fds=relay.fds)
+                said = done.stderr.decode("utf-8", "replace").strip().removeprefix("bwrap: ")
+                return relay.tried() or ("" if done.returncode == 0 else said or f"exit code {done.returncode}")
+            except (OSError, subprocess.TimeoutExpired, AgentUnavailable) as error:
+                return str(error)
+            finally:
+                relay.abandon()
+
     def _tried(self) -> str:
         """Why it does not work, by trying it."""
         if sys.platform != "linux":
@@ -200,6 +244,7 @@ class Cell:
     home: Path
     network: bool
     shown: tuple[Path, ...] = ()
+    hosts: tuple[Host, ...] = ()
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
         """What of an environment has to change for a confined program, since the user's home is masked."""
@@ -207,11 +252,16 @@ class Cell:
             return dict(env)
         user = Path.home()
         tools = {name: str(user / place) for name, place in TOOLS.items() if name not in env and (user / place).is_dir()}
-        xdg = {name: value for name, value in env.items() if not name.startswith("XDG_") or Path(value).is_relative_to(self.home)}
-        return {**tools, **xdg, "HOME": str(self.home), "TMPDIR": "/tmp"}
+        kept = {name: value for name, value in env.items() if not name.startswith("XDG_") or Path(value).is_relative_to(self.home)}
+        if not self.network:  # nobody answers at a proxy's address
+            kept = {name: value for name, value in kept.items() if not name.upper().endswith("_PROXY")}
+        return {**tools, **kept, "HOME": str(self.home), "TMPDIR": "/tmp"}
 
-    async def spawn(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], **streams: Any) -> Guarded:
+    async def spawn(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], entered: bool = False, **streams: Any) -> Guarded:
         """Start a program as `Guardians.spawn` does.
+
+        Args:
+            entered: it is a server, which is to be reached also where it runs in a network of its own: by its `relay`.
 
         Raises:
             AgentUnavailable: there is no such program, or it cannot be confined as it must be.
@@ -219,15 +269,26 @@ class Cell:
         """
         streams.setdefault("name", os.path.basename(argv[0]))
         self.sandbox.check(self.network or self.worktree is None)  # what serves no turn, such as --version, has nothing to keep in
-        if self.sandbox.works:
-            program = find_program(argv[0], cwd, env)
-            (self.home / "tmp").mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self.worktree is None:
-                self.sandbox.worktrees.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self.sandbox.works:
+            return await self.guardians.spawn(argv, cwd=cwd, env=env, **streams)
+        program = find_program(argv[0], cwd, env)
+        (self.home / "tmp").mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.worktree is None:
+            self.sandbox.worktrees.mkdir(parents=True, exist_ok=True, mode=0o700)
+        relay = Relay(streams["name"], self.hosts, entered=entered) if not self.network and (self.hosts or entered) else None
+        try:
             argv = self.sandbox.command(
-                program, argv, cwd=cwd, env=env, worktree=self.worktree, home=self.home, network=self.network, shown=self.shown
+                program, argv, cwd=cwd, env=env, worktree=self.worktree, home=self.home, network=self.network, shown=self.shown, relay=relay
             )
-        return await self.guardians.spawn(argv, cwd=cwd, env=env, **streams)
+            guarded = await self.guardians.spawn(argv, cwd=cwd, env=env, handed=relay.fds if relay else (), **streams)
+        except BaseException:
+            if relay is not None:
+                relay.abandon()
+            raise
+        if relay is not None:
+            guarded.relay = relay
+            await relay.open(guarded)
+        return guarded
 
 
 Starter: TypeAlias = Guardians | Cell

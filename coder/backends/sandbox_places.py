@@ -35,7 +35,9 @@ ROOTS_OWN = ("/etc/ssl/private", "/var/lib/postgresql", "/var/lib/mysql", "/var/
 ROOTS_FILES = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/krb5.keytab")
 """What permissions keep from everybody but root, masked for root."""
 
-IN_RUN = ("/run/current-system", "/run/systemd/resolve", "/run/opengl-driver")
+IN_RUN = ("/run/current-system", "/run/opengl-driver")
+IN_RUN_ONLINE = (Path("/run/systemd/resolve"),)
+"""A resolver's sockets: whoever may ask for names can tell what he likes to whoever answers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,9 @@ class Version:
         argv = self._launcher.spec.version_command or (path, "--version")
         await asyncio.to_thread(self._launcher.home.mkdir, parents=True, exist_ok=True, mode=0o700)
         try:
-            guarded = await self._launcher.spawn(argv, cwd=self._launcher.home, worktree=None, network=False, stdout=PIPE, stderr=STDOUT)
+            guarded = await self._launcher.spawn(
+                argv, cwd=self._launcher.home, worktree=None, network=False, asks=False, stdout=PIPE, stderr=STDOUT
+            )
         except TurnError as error:
             return None, error.message
         said = HeadTail(BYTES)

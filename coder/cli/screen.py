@@ -97,10 +97,20 @@ def fields(row: Mapping[str, Any], **shown: Any) -> None:
     for name, value in values.items():
         if value in (None, "", [], {}):
             continue
-        if name.endswith(("_at", "_until")) and isinstance(value, str):
+        if name.endswith(("_at", "_until", "deadline")) and isinstance(value, str):
             value = when(value)
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        put(f"{name:<{width}}  " + text.rstrip("\n").replace("\n", "\n" + " " * (width + 2)))
+        put(f"{name:<{width}}  " + _words(value).rstrip("\n").replace("\n", "\n" + " " * (width + 2)))
+
+
+def _words(value: Any) -> str:
+    """A value for people: an object's fields a line each, what is deeper as JSON, texts as they are."""
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {_word(inner)}" for name, inner in value.items())
+    return ", ".join(map(_word, value)) if isinstance(value, list) else str(value)
+
+
+def _word(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (Mapping, list, bool, type(None))) else str(value)
 
 
 def put_diff(diff: str) -> None:

@@ -10,16 +10,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from blocking import Living, descendants
+from blocking import Living
 from checkout import Checkout
+from families import command_line, everybody, told
 from running import Coder
-
-from coder.backends import guard
 
 if TYPE_CHECKING:
     from model_server import ModelServer
@@ -62,28 +60,6 @@ def coder(tmp_path: Path, model_server: ModelServer, agent_path: Callable[[str],
     made.process.wait(10)
 
 
-def command_line(pid: int) -> list[str]:
-    """What a process was started with; nothing of one that is gone."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[:-1]
-    return []
-
-
-def tree(pid: int, depth: int = 0) -> Iterator[str]:
-    yield f"{'  ' * depth}{pid} {' '.join(command_line(pid))[:100]}"
-    for child in guard.children(pid):
-        yield from tree(child, depth + 1)
-
-
-def guardians(coder: Coder) -> list[int]:
-    return [pid for pid in descendants(coder.process.pid) if guard.__file__ in command_line(pid)]
-
-
-def everybody(coder: Coder) -> list[int]:
-    """The guardians and all below them."""
-    return [pid for guardian in guardians(coder) for pid in (guardian, *descendants(guardian))]
-
-
 def busy(coder: Coder, project: str) -> list[int]:
     """Have every agent run the script; answers everybody once all scripts run. codex looks after its command only now and then."""
     for agent in AGENTS:
@@ -101,12 +77,6 @@ def busy(coder: Coder, project: str) -> list[int]:
         told(coder, "not all of them hold")
         print(coder.rows("select id, agent, state, error, output_summary from tasks order by id"))
         raise
-
-
-def told(coder: Coder, when: str) -> None:
-    print(f"--- {when}")
-    for guardian in guardians(coder):
-        print("\n".join(tree(guardian)))
 
 
 def test_nothing_is_left_two_seconds_after_a_kill(coder: Coder, project: str) -> None:

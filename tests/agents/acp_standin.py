@@ -13,6 +13,7 @@ What it does stands in the prompt, a directive a line:
   read PATH · write PATH TEXT  through the client's file system          tick N      the time of day N times, a message each
   error CODE TEXT              a JSON-RPC error as the answer            stop WORD   the stop reason
   recall                       says how many prompts the session heard before, and the last one
+  model: TEXT                  says what the model answers to that
   say: TEXT · think: TEXT · put PATH: TEXT · run: COMMAND · may: COMMAND · invalid   as the conformance suite wants them
 Options: --no-load (offers neither load nor resume), --mute (never answers initialize), --login (wants a login),
 --load-fails, --resume (offers resume besides load). Sessions are kept in $HOME/standin, so that another process can load them.
@@ -30,6 +31,8 @@ import time
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
+
+from asked_model import asked_model
 
 STORE = Path(os.environ.get("HOME", "/tmp")) / "standin"
 OUT = threading.Lock()
@@ -230,6 +233,7 @@ ACTS: dict[str, Any] = {
     "tick": lambda s, rest: [(s.say(f"{time.monotonic_ns()} "), time.sleep(0.002)) for _ in range(int(rest))],
     "say:": lambda s, rest: s.say(rest.replace("\\n", "\n")),
     "think:": lambda s, rest: s.say(rest, "agent_thought_chunk"),
+    "model:": lambda s, rest: s.say(asked_model(rest)),
     "put": lambda s, rest: s.put(rest),
     "run:": lambda s, rest: s.run(rest),
     "may:": lambda s, rest: s.may(rest),

@@ -6,6 +6,7 @@ Directives, one a line:
   say-huge N  says N characters             invalid     says bytes that are no UTF-8
   flood N     N bytes to standard error     nothing     ends at once, without a word
   silent      never says anything           crash       says a word, then dies by SIGKILL
+  model: text says what the model answers to that
   fail N      ends with that exit code      ask         reads a line from the terminal itself and says it
 """
 
@@ -18,6 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from asked_model import asked_model
 
 PIECE = 65_536
 
@@ -97,6 +100,8 @@ def obey(speaker: Speaker, line: str, prompts: list[str]) -> None:
         write(speaker, place, content)
     elif word == "run:":
         run(speaker, rest)
+    elif word == "model:":
+        speaker.prose("text", asked_model(rest))
     elif word == "recall":
         speaker.prose("text", json.dumps(prompts, ensure_ascii=False))
     elif word == "say-huge":

@@ -402,6 +402,22 @@ async def test_network_policies_do_not_share_a_process(agent: Bench) -> None:
     assert [process.network for process in agent.processes] == [True, False]
 
 
+async def test_a_chat_whose_network_policy_changed_is_told_what_was_said(agent: Bench) -> None:
+    chat = agent.chat()
+    chat.earlier = "User: say x"
+    await chat.play("say x")
+    assert chat.session is not None
+    homes = [chat.session.home]
+    for network in (False, False, True):
+        played = await chat.play("recall", network=network)
+        assert played.session is not None
+        homes.append(played.session.home)
+        notices = [notice.text for notice in played.of(Notice)]
+        assert all("does not remember this chat, since its session is kept in another home" in text for text in notices)
+        assert len(notices) == (homes[-1] != homes[-2])
+    assert homes == ["1/standin", "1/standin-offline", "1/standin-offline", "1/standin"]
+
+
 async def test_an_idle_process_is_ended_and_its_session_loaded_later(tmp_path: Path) -> None:
     async with standin(tmp_path, agent_idle_seconds=0.05) as agent:
         chat = agent.chat()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from coder.agents import AgentSpec, parse
+from coder.agents import AgentSpec, hosts, parse
 from coder.backends.guardian import Guardians
 from coder.backends.registry import BUILT_IN, build_backends, endpoint_of, make_sandbox, read_registry
 from coder.config import Settings
@@ -56,8 +56,15 @@ def test_a_named_file_is_used_instead(tmp_path: Path) -> None:
         ("[mine]\nprotocol = 'acp'\ncommand = ['mine']\nspeed = 3\n", ["agent mine, field speed", "correct it"]),
         ("[native]\nprotocol = 'acp'\ncommand = ['mine']\n", ["not native"]),
         ("[goose]\nmultiplex = 'perhaps'\n", ["agent goose, field multiplex"]),
+        ("[goose]\ncommand = 'goose acp'\n", ["agent goose, field command: Input should be a valid list; correct it."]),
+        ("[goose]\nnetwork_hosts = ['pypi.org']\n", ["field network_hosts.0: 'pypi.org' is no host and port; write for example"]),
+        ("[goose]\nmodel_hosts = ['https://a.example:443']\n", ["field model_hosts.0: 'https://a.example:443' is no host and port"]),
+        ("[goose]\nmodel_hosts = ['a.example:70000']\n", ["field model_hosts.0"]),
     ],
-    ids=["no table", "no text", "protocol", "no command", "unknown field", "native", "built-in"],
+    ids=[
+        *("no table", "no text", "protocol", "no command", "unknown field", "native", "built-in"),
+        *("no list", "no port", "an address", "no such port"),
+    ],
 )
 def test_a_wrong_file_is_a_sentence(content: str | bytes, words: list[str], tmp_path: Path) -> None:
     (tmp_path / "agents.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -85,6 +92,29 @@ def test_the_endpoint_is_the_configured_one(tmp_path: Path) -> None:
     endpoint = endpoint_of(settings(tmp_path, model_base_url="http://127.0.0.1:1234/v1", default_model="m1"))
     assert endpoint is not None
     assert (endpoint.base_url, endpoint.default_model, endpoint.provider) == ("http://127.0.0.1:1234/v1", "m1", "llama-swap")
+
+
+@pytest.mark.parametrize(
+    ("table", "base_url", "reached"),
+    [
+        ({}, None, ["api.openai.com:443", "api.anthropic.com:443", "openrouter.ai:443"]),
+        ({"use_endpoint": True}, None, ["api.openai.com:443", "api.anthropic.com:443", "openrouter.ai:443"]),
+        ({"use_endpoint": True}, "http://127.0.0.1:1234/v1", ["127.0.0.1:1234"]),
+        ({"use_endpoint": True, "network_hosts": ["B.org:443", "[::1]:80"]}, "https://u:p@A.org/v1", ["a.org:443", "b.org:443", "[::1]:80"]),
+        ({"model_hosts": ["[2001:DB8::1]:8080"]}, "http://127.0.0.1:1234/v1", ["[2001:db8::1]:8080"]),
+        ({"use_endpoint": True}, "http://127.0.0.1:99999/v1", ["api.openai.com:443", "api.anthropic.com:443", "openrouter.ai:443"]),
+    ],
+)  # fmt: skip
+def test_what_is_reached_without_network_is_where_the_model_is(
+    table: dict[str, Any], base_url: str | None, reached: list[str], tmp_path: Path
+) -> None:
+    spec = parse(("agents.toml", tomllib.loads(BUILT_IN.read_text())), ("own.toml", {"goose": table})).agents["goose"]
+    assert [str(host) for host in hosts(spec, endpoint_of(settings(tmp_path, model_base_url=base_url)))] == reached
+
+
+def test_every_built_in_agent_says_where_its_model_is() -> None:
+    agents = parse(("agents.toml", tomllib.loads(BUILT_IN.read_text()))).agents
+    assert all(spec.model_hosts and not spec.network_hosts for spec in agents.values())
 
 
 def test_the_page_explains_every_field_in_the_models_words() -> None:

@@ -12,15 +12,15 @@ import pytest
 from cli_runner import Cli
 
 
-def ask(cli: Cli, title: str = "npm test", kind: str = "permission", several: bool = False) -> str:
+def ask(cli: Cli, title: str = "npm test", kind: str = "permission", several: bool = False, **given: Any) -> str:
     """An agent asks; answers the id."""
     cli.node.add()
     claim = cli.node.claim()
     about = {"tool": "bash", "asked_for": "execute"} if kind == "permission" else {"tool": None, "asked_for": None}
     choices = [{"label": "red", "description": "as fire"}] if kind == "question" else []
     request = {"agent": "goose", "kind": kind, "request_id": "1", "title": title, "paths": [], "choices": choices, "several": several}
-    query = "select id from coder.ask(%s, %s, %s, '{}', '1 hour', null)"
-    return str(cli.node.row(query, claim["id"], claim["epoch"], json.dumps(request | about))["id"])
+    query = "select id from coder.ask(%s, %s, %s, %s, '1 hour', null)"
+    return str(cli.node.row(query, claim["id"], claim["epoch"], json.dumps(request | about), json.dumps(given))["id"])
 
 
 def test_what_waits_is_listed_shown_and_answered(cli: Cli) -> None:
@@ -38,6 +38,16 @@ def test_what_waits_is_listed_shown_and_answered(cli: Cli) -> None:
     assert "already allowed once by" in cli.refused("permission", "deny", first, code=1)
     for task, found in ((cli.json("permission", "show", first)["task_id"], [first]), (999, [])):
         assert [row["id"] for row in cli.json("permission", "list", "--all", "--task", task)] == found
+
+
+def test_what_is_asked_for_is_shown_as_a_person_reads_it(cli: Cli) -> None:
+    asked = ask(cli, command="npm test\nnpm run 'all'", timeout=5, background=True, env={"A": "ä"}, cwd=None)
+    lines = cli("permission", "show", asked).stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("input "))
+    shown = [line.removeprefix("input").strip() for line in lines[at : at + 6]]
+    assert shown == ["command: npm test", "npm run 'all'", "timeout: 5", "background: true", 'env: {"A": "ä"}', "cwd: null"]
+    (deadline,) = (line for line in lines if line.startswith("deadline "))
+    assert "T" not in deadline
 
 
 def test_always_and_rules(cli: Cli) -> None:
