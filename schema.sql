@@ -24,6 +24,30 @@ insert into schema_version (version, min_compatible) values (1, 1);
 
 create sequence epoch_seq;
 
+-- What a column of the busiest tables may hold is said by its type: PostgreSQL reads a table's CHECKs anew in every
+-- statement that writes it, whatever it writes, which took a third of the time of a claim; a domain's once, and only
+-- where such a column is written. (A domain speaks before a trigger can: where people are to read a sentence, there is a
+-- CHECK.)
+create domain coder.task_reason as text constraint tasks_reason_check check (value in (
+    'shutdown', 'crash', 'lease_lost', 'timeout', 'user', 'dismissed', 'session_closed', 'no_project_path',
+    'not_a_repository', 'no_commit', 'agent_unavailable', 'provider', 'tool_loop', 'disk', 'internal'));
+create domain coder.execution_path as text constraint tasks_execution_path_check check (value in ('native', 'opencode', 'acp', 'pty'));
+create domain coder.task_position as numeric constraint tasks_position_check check (value <> 'NaN');
+create domain coder.idempotency_key as text constraint tasks_idempotency_key_check check (octet_length(value) between 1 and 255);
+create domain coder.max_attempts as smallint constraint tasks_max_attempts_check check (value between 1 and 100);
+create domain coder.task_timeout as interval constraint tasks_timeout_check check (value > '0');
+create domain coder.turn_state as text constraint turns_state_check
+    check (value in ('streaming', 'complete', 'failed', 'cancelled', 'interrupted'));
+create domain coder.session_state as text constraint session_queue_state_check
+    check (value in ('idle', 'scheduled', 'ready', 'running', 'held'));
+create domain coder.change_state as text constraint pending_changes_state_check
+    check (value in ('pending', 'applying', 'conflicted', 'approved', 'rejected', 'superseded'));
+create domain coder.turn_outcome as text constraint pending_changes_turn_outcome_check
+    check (value in ('completed', 'failed', 'cancelled', 'interrupted'));
+create domain coder.file_operation as text constraint change_files_operation_check
+    check (value in ('added', 'deleted', 'modified', 'renamed', 'copied', 'type_changed'));
+create domain coder.commit_id as text constraint session_worktrees_base_commit_check check (value ~ '^([0-9a-f]{40}|[0-9a-f]{64})$');
+
 -- ── where things run ────────────────────────────────────────────────────────────────────────────────
 
 create table hosts (
@@ -114,7 +138,7 @@ create index sessions_by_project on sessions (project_id, last_activity_at desc,
 -- One row per session decides whether it may run. `ready_at`: waiting since (ready), or due (scheduled).
 create table session_queue (
     session_id   uuid primary key references sessions on delete cascade,
-    state        text not null check (state in ('idle', 'scheduled', 'ready', 'running', 'held')),
+    state        coder.session_state not null,
     host_id      uuid references hosts,
     priority     smallint not null default 0,
     ready_at     timestamptz not null default clock_timestamp(),
@@ -122,8 +146,8 @@ create table session_queue (
     owner        uuid,
     running_task bigint,
     held_by      bigint,
-    check ((state = 'running') = (owner is not null and epoch is not null and running_task is not null)),
-    check ((state = 'held') = (held_by is not null))
+    check ((state = 'running') = (owner is not null and epoch is not null and running_task is not null)
+           and (state = 'held') = (held_by is not null))
 ) with (fillfactor = 60);
 create index session_queue_ready on session_queue (host_id, priority desc, ready_at) where state = 'ready';
 create index session_queue_due on session_queue (ready_at) where state = 'scheduled';
@@ -156,26 +180,24 @@ create table tasks (
     thinking_option_id  text,
     priority            smallint not null default 0,
     run_at              timestamptz,
-    idempotency_key     text check (octet_length(idempotency_key) between 1 and 255),
-    max_attempts        smallint not null default 3 check (max_attempts between 1 and 100),
-    timeout             interval check (timeout > '0'),
+    idempotency_key     coder.idempotency_key,
+    max_attempts        coder.max_attempts not null default 3,
+    timeout             coder.task_timeout,
     labels              text[] not null default '{}',
     retry_of            bigint references tasks,
-    position            numeric not null check (position <> 'NaN'),
+    position            coder.task_position not null,
     created_at          timestamptz not null default now(),
     cancel_requested_at timestamptz,
     -- what coder writes
-    state               text not null default 'pending'
-        check (state in ('pending', 'running', 'completed', 'failed', 'cancelled', 'interrupted')),
+    state               text not null default 'pending',
+    waiting             boolean not null generated always as (state = 'pending') stored,
     attempts            smallint not null default 0,
     epoch               bigint,
     node_id             uuid,
     claimed_at          timestamptz,
     first_event_at      timestamptz,
     ended_at            timestamptz,
-    reason              text check (reason in (
-        'shutdown', 'crash', 'lease_lost', 'timeout', 'user', 'dismissed', 'session_closed', 'no_project_path',
-        'not_a_repository', 'no_commit', 'agent_unavailable', 'provider', 'tool_loop', 'disk', 'internal')),
+    reason              coder.task_reason,
     error               text,
     notices             text[] not null default '{}',
     output_summary      text,
@@ -183,20 +205,23 @@ create table tasks (
     cached_tokens       bigint not null default 0,
     output_tokens       bigint not null default 0,
     cost_tokens         bigint not null default 0,
-    execution_path      text check (execution_path in ('native', 'opencode', 'acp', 'pty')),
+    execution_path      coder.execution_path,
     agent_used          text,
     foreign key (session_id, project_id) references sessions (id, project_id) deferrable initially deferred,
     foreign key (chat_id, session_id) references chats (id, session_id),
-    check (octet_length(input) between 1 and 1048576),  -- that it says something is seen where it is written: task_before_…
-    check (attempts between 0 and max_attempts),
-    check ((state in ('pending', 'running')) = (ended_at is null)),
-    check (state not in ('failed', 'cancelled', 'interrupted') or reason is not null),
-    check (state <> 'running' or (epoch is not null and node_id is not null and claimed_at is not null))
-) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.05);
-create index tasks_head on tasks (session_id, position) where state = 'pending';
-create index tasks_priority on tasks (session_id, priority desc) where state = 'pending' and priority <> 0;
-create index tasks_due on tasks (session_id, run_at) where state = 'pending' and run_at is not null;
-create unique index tasks_one_running on tasks (session_id) where state = 'running';
+    constraint tasks_input_check check (octet_length(input) between 1 and 1048576),  -- that it says something: task_before_…
+    -- One for all that follows from the state, since each is read anew in every statement.
+    constraint tasks_state_check check (state in ('pending', 'running', 'completed', 'failed', 'cancelled', 'interrupted')
+        and attempts between 0 and max_attempts and case state
+        when 'pending' then ended_at is null
+        when 'running' then ended_at is null and epoch is not null and node_id is not null and claimed_at is not null
+        else ended_at is not null and (state = 'completed' or reason is not null) end)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.05);
+-- By `waiting`, not by `state`, which changes when a task ends as well: as no index knows of that, an ending is written
+-- without touching one (HOT). What runs in a session is said by its row in session_queue, and by no second one.
+create index tasks_head on tasks (session_id, position) where waiting;
+create index tasks_priority on tasks (session_id, priority desc) where waiting and priority <> 0;
+create index tasks_due on tasks (session_id, run_at) where waiting and run_at is not null;
 create unique index tasks_idempotency on tasks (project_id, idempotency_key) where idempotency_key is not null;
 create index tasks_by_session on tasks (session_id, id);
 create index tasks_by_retry on tasks (retry_of) where retry_of is not null;
@@ -210,7 +235,7 @@ create table turns (
     session_id uuid not null,
     ordinal    bigint generated always as identity (increment 2),
     chat_id    uuid not null,
-    state      text not null check (state in ('streaming', 'complete', 'failed', 'cancelled', 'interrupted')),
+    state      coder.turn_state not null,
     text       text not null default '',
     reasoning  text not null default '',
     tool_calls jsonb not null default '[]',
@@ -328,7 +353,7 @@ create table session_worktrees (
     host_id            uuid not null references hosts,
     repository         text not null,
     path               text not null,
-    base_commit        text not null check (base_commit ~ '^([0-9a-f]{40}|[0-9a-f]{64})$'),
+    base_commit        coder.commit_id not null,
     base_branch        text,
     base_version       int not null default 1 check (base_version > 0),
     last_snapshot      text,
@@ -349,9 +374,8 @@ create table pending_changes (
     task_id         bigint not null references tasks,
     agent           text not null,
     title           text not null,
-    state           text not null default 'pending'
-        check (state in ('pending', 'applying', 'conflicted', 'approved', 'rejected', 'superseded')),
-    turn_outcome    text not null check (turn_outcome in ('completed', 'failed', 'cancelled', 'interrupted')),
+    state           coder.change_state not null default 'pending',
+    turn_outcome    coder.turn_outcome not null,
     base_commit     text not null,
     base_tree       text not null,
     base_version    int not null,
@@ -380,7 +404,7 @@ create table change_files (
     path      bytea not null,
     display   text not null,
     old_path  bytea,
-    operation text not null check (operation in ('added', 'deleted', 'modified', 'renamed', 'copied', 'type_changed')),
+    operation coder.file_operation not null,
     additions int,
     deletions int,
     old_mode  text not null,
@@ -468,7 +492,7 @@ create view changes as
 -- statements take a new snapshot, so a producer that committed meanwhile is seen, and one that has not
 -- will find the row it wants after us. `p_ring` wakes the nodes when a session became ready; a node that
 -- has just ended a turn does not ring, since the slot it freed is the one that session needs.
-create function coder.place(p_sessions uuid[], p_ring boolean default true) returns void
+create function coder.place(p_places tid[], p_ring boolean default true) returns void
 language plpgsql set coder.actor = 'node'
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
 set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
@@ -486,42 +510,42 @@ begin
             ready_at = case when v.id is null and d.run_at is not null then d.run_at
                             when q.state = 'ready' then q.ready_at else clock_timestamp() end,
             owner = null, epoch = null, running_task = null
-        from unnest(p_sessions) as s(id)
-        join sessions on sessions.id = s.id
-        join (select was.ctid as place, was.* from session_queue was) was on was.session_id = s.id
+        from unnest(p_places) as s(place)
+        join (select ctid as place, session_id, coalesce(held_by, running_task) as task from session_queue) was on was.place = s.place
         left join lateral (
-            select t.id as task_id from tasks t
-            where t.id = coalesce(was.held_by, was.running_task)
+            select t.id as task_id from tasks t join sessions on sessions.id = t.session_id
+            where t.id = was.task
               and (t.state = 'interrupted' or (t.state = 'failed' and sessions.on_failure = 'hold'))
               and sessions.status <> 'closed'
               and not exists (select from tasks r where r.retry_of = t.id)
         ) h on true
         left join lateral (
             select t.id from tasks t
-            where t.session_id = s.id and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
+            where t.session_id = was.session_id and t.waiting and (t.run_at is null or t.run_at <= clock_timestamp())
             order by t.position limit 1
         ) v on true
         left join lateral (
             -- Tasks of priority 0 are not in the index; one of them is there unless only lower ones are.
             select case when n.priority > 0 or not exists (
-                       select from tasks t where t.session_id = s.id and t.state = 'pending' and t.priority = 0
+                       select from tasks t where t.session_id = was.session_id and t.waiting and t.priority = 0
                          and (t.run_at is null or t.run_at <= clock_timestamp())) then n.priority else 0 end as priority
             from (select t.priority from tasks t
-                  where t.session_id = s.id and t.state = 'pending' and t.priority <> 0
+                  where t.session_id = was.session_id and t.waiting and t.priority <> 0
                     and (t.run_at is null or t.run_at <= clock_timestamp()) and v.id is not null
                   order by t.priority desc limit 1) n
         ) p on true
         left join lateral (
             select t.run_at from tasks t
-            where t.session_id = s.id and t.state = 'pending' and t.run_at is not null and v.id is null
+            where t.session_id = was.session_id and t.waiting and t.run_at is not null and v.id is null
             order by t.run_at limit 1
         ) d on true
         where q.ctid = was.place
-        returning q.session_id, q.state, v.id is not null or d.run_at is not null as waiting, sessions.status
+        returning q.session_id, q.state, v.id is not null or d.run_at is not null as waiting
     ), free as materialized (
         -- Nobody's ending waits for a person who holds a session's row; the deep sweep shows such a session right.
+        -- One that stays active is left as it is.
         select sessions.id, placed.waiting from placed join sessions on sessions.id = placed.session_id
-        where (placed.status = 'idle' or not placed.waiting) and sessions.status <> 'closed'  -- one that stays active is left as it is
+        where sessions.status <> 'closed' and (sessions.status = 'idle' or not placed.waiting)
         for no key update of sessions skip locked
     ), shown as (
         update sessions
@@ -537,10 +561,12 @@ end $$;
 -- Place a session again after something about its pending tasks changed, unless somebody is at it
 -- (then that somebody, the next claim or the sweep places it).
 create function coder.settle(p_session uuid) returns void language plpgsql as $$
+declare
+    v_place tid;
 begin
-    perform from session_queue where session_id = p_session and state <> 'running' for update skip locked;
+    select ctid into v_place from session_queue where session_id = p_session and state <> 'running' for update skip locked;
     if found then
-        perform coder.place(array[p_session]);
+        perform coder.place(array[v_place]);
     end if;
 end $$;
 
@@ -581,27 +607,40 @@ create trigger tasks_before_insert before insert on tasks for each row execute f
 
 create function coder.task_after_insert() returns trigger language plpgsql set coder.actor = 'node' as $$
 declare
+    facts record;
     bad record;
     woken int;
 begin
-    select n.project_id into bad from new_tasks n left join projects p on p.id = n.project_id where p.id is null limit 1;
-    if found then
+    -- What most statements have none of is looked for once, in one go: each further look costs an INSERT 20 us.
+    select bool_or(p.id is null) as lost, bool_or(n.workspace_id is not null) as placed, bool_or(n.opens_session) as opens,
+           bool_and(n.opens_session) as opens_all
+    into facts from new_tasks n left join projects p on p.id = n.project_id;
+    if facts.opens is null then
+        return null;  -- a statement without a row
+    end if;
+    if facts.lost then
+        select n.project_id into bad from new_tasks n left join projects p on p.id = n.project_id where p.id is null limit 1;
         perform coder.refuse('CD404', format(
             'There is no project %s; `select id, name from projects` lists those that exist.', coalesce(bad.project_id::text, '(null)')));
     end if;
-    select n.workspace_id into bad from new_tasks n
-        where n.workspace_id is not null and n.workspace_id !~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$' limit 1;
-    if found then
-        perform coder.refuse('CD422', format(
-            'A workspace is named by 1 to 40 of a-z, 0-9 and "-" (not at the ends); %L is not.', bad.workspace_id));
+    if facts.placed then
+        select n.workspace_id into bad from new_tasks n
+            where n.workspace_id is not null and n.workspace_id !~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$' limit 1;
+        if found then
+            perform coder.refuse('CD422', format(
+                'A workspace is named by 1 to 40 of a-z, 0-9 and "-" (not at the ends); %L is not.', bad.workspace_id));
+        end if;
+        insert into workspaces (id, title)
+            select distinct workspace_id, workspace_id from new_tasks where workspace_id is not null order by 1
+            on conflict do nothing;
     end if;
-    insert into workspaces (id, title)
-        select distinct workspace_id, workspace_id from new_tasks where workspace_id is not null order by 1
-        on conflict do nothing;
-    insert into sessions (id, project_id, workspace_id, title, status)
-        select session_id, project_id, coalesce(workspace_id, 'default'), left(regexp_replace(input, '\s+', ' ', 'g'), 80), 'active'
-        from new_tasks where opens_session order by session_id;
-    insert into chats (session_id) select session_id from new_tasks where opens_session;
+    if facts.opens then
+        with opened as (
+            insert into sessions (id, project_id, workspace_id, title, status)
+            select session_id, project_id, coalesce(workspace_id, 'default'), left(regexp_replace(input, '\s+', ' ', 'g'), 80), 'active'
+            from new_tasks where opens_session order by session_id returning id
+        ) insert into chats (session_id) select id from opened;
+    end if;
 
     with per as (
         select n.session_id, max(n.priority) filter (where v.visible) as priority, bool_or(v.visible) as visible, min(n.run_at) as due,
@@ -629,19 +668,21 @@ begin
     )
     select count(*) into woken from upserted where state = 'ready';
 
-    -- The queue rows are locked now, and closing takes them first: what we read of the sessions holds.
-    select n.session_id, n.project_id, s.id as known, s.project_id as project, s.status into bad
-        from new_tasks n left join sessions s on s.id = n.session_id
-        where not n.opens_session and (s.id is null or s.project_id <> n.project_id or s.status = 'closed') limit 1;
-    if found then
-        perform coder.refuse(case when bad.known is null then 'CD404' when bad.project <> bad.project_id then 'CD422' else 'CD409' end, case
-            when bad.known is null then format('There is no session %s; leave session_id out to open a new one.', bad.session_id)
-            when bad.status = 'closed' and bad.project = bad.project_id then
-                format('Session %s is closed; reopen it with coder.reopen_session(%L), or leave session_id out.', bad.session_id, bad.session_id)
-            else format('Session %s belongs to project %s, not to %s.', bad.session_id, bad.project, bad.project_id) end);
+    if not facts.opens_all then
+        -- The queue rows are locked now, and closing takes them first: what we read of the sessions holds.
+        select n.session_id, n.project_id, s.id as known, s.project_id as project, s.status into bad
+            from new_tasks n left join sessions s on s.id = n.session_id
+            where not n.opens_session and (s.id is null or s.project_id <> n.project_id or s.status = 'closed') limit 1;
+        if found then
+            perform coder.refuse(case when bad.known is null then 'CD404' when bad.project <> bad.project_id then 'CD422' else 'CD409' end, case
+                when bad.known is null then format('There is no session %s; leave session_id out to open a new one.', bad.session_id)
+                when bad.status = 'closed' and bad.project = bad.project_id then
+                    format('Session %s is closed; reopen it with coder.reopen_session(%L), or leave session_id out.', bad.session_id, bad.session_id)
+                else format('Session %s belongs to project %s, not to %s.', bad.session_id, bad.project, bad.project_id) end);
+        end if;
+        update sessions set status = 'active', last_activity_at = clock_timestamp()
+            from (select distinct session_id from new_tasks where not opens_session order by 1) n where sessions.id = n.session_id;
     end if;
-    update sessions set status = 'active', last_activity_at = clock_timestamp()
-        from (select distinct session_id from new_tasks where not opens_session order by 1) n where sessions.id = n.session_id;
     if woken > 0 then
         perform pg_notify('tasks_new', '');
     end if;
@@ -697,7 +738,7 @@ begin
     end if;
     return null;
 end $$;
-create trigger tasks_after_update after update on tasks for each row
+create trigger tasks_after_update after update of cancel_requested_at, priority, run_at, position on tasks for each row
     when (current_setting('coder.actor', true) is distinct from 'node'
           and (old.cancel_requested_at is distinct from new.cancel_requested_at
                or old.priority <> new.priority or old.run_at is distinct from new.run_at or old.position <> new.position))
@@ -819,7 +860,7 @@ begin
                        max_attempts, timeout, labels, retry_of, position)
         values (t.project_id, t.session_id, t.chat_id, t.workspace_id, p_input, t.agent, t.model, t.mode_id, t.thinking_option_id,
                 t.priority, t.max_attempts, t.timeout, t.labels, t.id,
-                (select min(position) - 1 from tasks where session_id = t.session_id and state = 'pending'))
+                (select min(position) - 1 from tasks where session_id = t.session_id and waiting))
         returning id into again;
     -- What it asked and was not told the answer of is answered for the task that asks it again.
     update permissions set task_id = again where task_id = p_task and told_at is null and state <> 'expired';
@@ -847,6 +888,7 @@ end $$;
 create function coder.dismiss(p_task bigint) returns text language plpgsql set coder.actor = 'node' as $$
 declare
     t tasks := coder.task(p_task);
+    v_place tid;
 begin
     perform from session_queue where session_id = t.session_id for update;
     update tasks set state = 'cancelled', reason = 'dismissed' where id = p_task and state in ('interrupted', 'failed');
@@ -854,9 +896,9 @@ begin
         perform coder.refuse('CD409', format('Task %s is %s; only an interrupted or failed task can be dismissed.', t.id, t.state));
     end if;
     perform coder.expire_permissions(p_task);
-    perform from session_queue where session_id = t.session_id and held_by = p_task;
+    select ctid into v_place from session_queue where session_id = t.session_id and held_by = p_task;
     if found then
-        perform coder.place(array[t.session_id]);
+        perform coder.place(array[v_place]);
     end if;
     return 'cancelled';
 end $$;
@@ -872,8 +914,9 @@ begin
         perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
     end if;
     update tasks set state = 'cancelled', reason = 'session_closed', ended_at = clock_timestamp()
-        where session_id = p_session and (state = 'pending' or id = (select held_by from session_queue where session_id = p_session));
-    update tasks set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) where session_id = p_session and state = 'running';
+        where (session_id = p_session and waiting) or id = (select held_by from session_queue where session_id = p_session);
+    update tasks set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+        where id = (select running_task from session_queue where session_id = p_session) and state = 'running';
     if found then
         perform pg_notify('tasks_cancel', '');
     end if;
@@ -1192,8 +1235,8 @@ end $$;
 -- transaction. Answers all that a turn needs.
 create function coder.claim(p_node uuid, p_host uuid, p_count int)
 returns table (
-    id bigint, epoch bigint, attempts smallint, max_attempts smallint, session_id uuid, chat_id uuid, message_id uuid, project json,
-    input text, agent text, model text, mode_id text, thinking_option_id text, timeout interval, cwd text, remarks json, model_history text,
+    id bigint, epoch bigint, attempts smallint, max_attempts coder.max_attempts, session_id uuid, chat_id uuid, message_id uuid, project json,
+    input text, agent text, model text, mode_id text, thinking_option_id text, timeout coder.task_timeout, cwd text, remarks json, model_history text,
     worktree json
 ) language plpgsql set coder.actor = 'node'
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
@@ -1202,7 +1245,7 @@ set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_places tid[];
     v_tasks tid[];
-    v_empty uuid[];
+    v_empty tid[];
 begin
     -- Under an id that is over a task would run without an owner, and lose an attempt.
     perform from nodes n where n.id = p_node and n.lease_until > clock_timestamp();
@@ -1230,7 +1273,7 @@ begin
         from (select * from free union all select * from own) r
         left join lateral (
             select t.ctid as place from tasks t
-            where t.session_id = r.session_id and t.state = 'pending' and (t.run_at is null or t.run_at <= clock_timestamp())
+            where t.session_id = r.session_id and t.waiting and (t.run_at is null or t.run_at <= clock_timestamp())
             order by t.position limit 1
         ) t on true
     ), locked as materialized (
@@ -1238,7 +1281,7 @@ begin
         select h.place, t.ctid as task from heads h join tasks t on t.ctid = h.task where t.state = 'pending' for update of t skip locked
     )
     select (select array_agg(l.place) from locked l), (select array_agg(l.task) from locked l),
-           (select array_agg(h.session_id) from heads h where h.task is null)
+           (select array_agg(h.place) from heads h where h.task is null)
     into v_places, v_tasks, v_empty;
 
     if v_empty is not null then
@@ -1297,14 +1340,16 @@ end $$;
 -- The first event of these turns is about to be seen: from here on they never run again by themselves.
 -- Answers the tasks that are still the caller's.
 create function coder.mark_seen(p_tasks bigint[], p_epochs bigint[]) returns setof bigint
-language sql set coder.actor = 'node' set lock_timeout = '200ms'
+language plpgsql set coder.actor = 'node' set lock_timeout = '200ms'
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
 set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
-    update tasks t set first_event_at = coalesce(t.first_event_at, clock_timestamp())
-    from unnest(p_tasks, p_epochs) as e(id, epoch)
-    where t.id = e.id and t.epoch = e.epoch and t.ended_at is null
-    returning t.id;
-$$;
+begin
+    return query
+        update tasks t set first_event_at = coalesce(t.first_event_at, clock_timestamp())
+        from unnest(p_tasks, p_epochs) as e(id, epoch)
+        where t.id = e.id and t.epoch = e.epoch and t.ended_at is null
+        returning t.id;
+end $$;
 
 -- Record where a session works and bind it to its host; false = fenced.
 create function coder.record_worktree(
@@ -1376,15 +1421,16 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
+    v_places tid[];
     v_locked uuid[];
 begin
     with mine as materialized (
-        select q.session_id from session_queue q join unnest(p_sessions, p_epochs) as e(session_id, epoch)
+        select q.ctid as place, q.session_id from session_queue q join unnest(p_sessions, p_epochs) as e(session_id, epoch)
             on q.session_id = e.session_id and q.epoch = e.epoch
         where q.owner is not null for update of q skip locked
-    ) select array_agg(mine.session_id) into v_locked from mine;
-    if v_locked is not null then
-        perform coder.place(v_locked, false);
+    ) select array_agg(mine.place), array_agg(mine.session_id) into v_places, v_locked from mine;
+    if v_places is not null then
+        perform coder.place(v_places, false);
     end if;
     if cardinality(v_locked) = cardinality(p_sessions) then
         return;
@@ -1427,7 +1473,9 @@ begin
     -- What stores more than the end of its task and its words; most turns that change nothing do not.
     select array_agg(x) into v_more from jsonb_array_elements(p_endings) x
         where x ?| '{snapshot,unsnapshotted,model_history,context_tokens,remark_ids,agent_session,asked}' or x ->> 'state' = 'pending';
-    select array_agg((x ->> 'session_id')::uuid) into v_snapped from unnest(v_more) x where x -> 'snapshot' <> 'null';
+    if v_more is not null then
+        select array_agg((x ->> 'session_id')::uuid) into v_snapped from unnest(v_more) x where x -> 'snapshot' <> 'null';
+    end if;
     if v_snapped is not null then
         perform from session_worktrees where session_worktrees.session_id = any (v_snapped) order by session_worktrees.session_id for update;
         for e in
@@ -1477,8 +1525,10 @@ begin
     into v_ended, v_sessions, v_epochs, v_tasks, v_theirs from ended;
 
     -- Nothing to approve, for all such endings at once: what was pending is superseded by nothing.
-    select array_agg((x ->> 'session_id')::uuid) into v_empty from unnest(v_more) x
-        where x -> 'snapshot' -> 'empty' = 'true' and (x ->> 'task_id')::bigint = any (v_ended);
+    if v_snapped is not null then
+        select array_agg((x ->> 'session_id')::uuid) into v_empty from unnest(v_more) x
+            where x -> 'snapshot' -> 'empty' = 'true' and (x ->> 'task_id')::bigint = any (v_ended);
+    end if;
     if v_empty is not null then
         update session_worktrees w set last_snapshot = w.base_commit, unsnapshotted_task = null
             where w.session_id = any (v_empty) and (w.last_snapshot is not null or w.unsnapshotted_task is not null);
@@ -1486,49 +1536,51 @@ begin
             where c.session_id = any (v_empty) and c.state in ('pending', 'conflicted');
     end if;
 
-    for e in select x ->> 'model_history' as history, (x ->> 'chat_id')::uuid as chat_id, x -> 'snapshot' as snapshot,
-                    (x ->> 'task_id')::bigint as task_id, (x ->> 'session_id')::uuid as session_id, x ->> 'state' as state,
-                    x ->> 'agent_used' as agent, (x ->> 'diff')::int as diff, (x ->> 'context_tokens')::bigint as context_tokens,
-                    (x ->> 'unsnapshotted')::boolean as unsnapshotted, x -> 'remark_ids' as remark_ids,
-                    x -> 'agent_session' as agent_session, x ->> 'execution_path' as path, (x ->> 'asked')::boolean as asked
-             from unnest(v_more) x
-             where (x ->> 'task_id')::bigint = any (v_ended)
-               and (x -> 'model_history' <> 'null' or x -> 'context_tokens' <> 'null' or x ->> 'state' = 'pending' or x -> 'remark_ids' <> '[]'
-                    or x -> 'snapshot' -> 'empty' = 'false' or x -> 'unsnapshotted' = 'true'
-                    or x -> 'agent_session' <> 'null' or x -> 'asked' = 'true')
-    loop
-        if e.state = 'pending' then  -- unless somebody asked for its end meanwhile
-            update tasks t set state = 'cancelled', ended_at = clock_timestamp(),
-                    reason = case when (select s.status from sessions s where s.id = t.session_id) = 'closed' then 'session_closed' else 'user' end
-                where t.id = e.task_id and t.state = 'pending' and t.cancel_requested_at is not null;
-            if found then
-                update turns set state = 'cancelled' where turns.task_id = e.task_id;
-            else
-                delete from turns where turns.task_id = e.task_id;
+    if v_more is not null then
+        for e in select x ->> 'model_history' as history, (x ->> 'chat_id')::uuid as chat_id, x -> 'snapshot' as snapshot,
+                        (x ->> 'task_id')::bigint as task_id, (x ->> 'session_id')::uuid as session_id, x ->> 'state' as state,
+                        x ->> 'agent_used' as agent, (x ->> 'diff')::int as diff, (x ->> 'context_tokens')::bigint as context_tokens,
+                        (x ->> 'unsnapshotted')::boolean as unsnapshotted, x -> 'remark_ids' as remark_ids,
+                        x -> 'agent_session' as agent_session, x ->> 'execution_path' as path, (x ->> 'asked')::boolean as asked
+                 from unnest(v_more) x
+                 where (x ->> 'task_id')::bigint = any (v_ended)
+                   and (x -> 'model_history' <> 'null' or x -> 'context_tokens' <> 'null' or x ->> 'state' = 'pending' or x -> 'remark_ids' <> '[]'
+                        or x -> 'snapshot' -> 'empty' = 'false' or x -> 'unsnapshotted' = 'true'
+                        or x -> 'agent_session' <> 'null' or x -> 'asked' = 'true')
+        loop
+            if e.state = 'pending' then  -- unless somebody asked for its end meanwhile
+                update tasks t set state = 'cancelled', ended_at = clock_timestamp(),
+                        reason = case when (select s.status from sessions s where s.id = t.session_id) = 'closed' then 'session_closed' else 'user' end
+                    where t.id = e.task_id and t.state = 'pending' and t.cancel_requested_at is not null;
+                if found then
+                    update turns set state = 'cancelled' where turns.task_id = e.task_id;
+                else
+                    delete from turns where turns.task_id = e.task_id;
+                end if;
             end if;
-        end if;
-        if e.agent_session <> 'null' then
-            perform coder.keep_agent_session(e.task_id, e.chat_id, e.agent, e.path, e.agent_session);
-        end if;
-        if e.asked and e.state <> 'interrupted' then
-            perform coder.expire_permissions(e.task_id);
-        end if;
-        if e.history is not null or e.context_tokens is not null then
-            update chats c set model_history = coalesce(e.history::json, c.model_history), context_size = coalesce(e.context_tokens, c.context_size)
-                where c.id = e.chat_id;
-        end if;
-        if e.remark_ids <> '[]' and e.state <> 'pending' then
-            update decisions set told_task = e.task_id where decisions.id in (select r::uuid from jsonb_array_elements_text(e.remark_ids) r);
-        end if;
-        if e.snapshot -> 'empty' = 'false' then
-            v_change := coder.store_change(e.session_id, e.task_id, e.state, coalesce(e.agent, 'native'), e.snapshot, p_diffs[e.diff]);
-            if v_change is not null then
-                v_changes := v_changes || jsonb_build_object(e.task_id::text, v_change);
+            if e.agent_session <> 'null' then
+                perform coder.keep_agent_session(e.task_id, e.chat_id, e.agent, e.path, e.agent_session);
             end if;
-        elsif e.unsnapshotted then
-            update session_worktrees set unsnapshotted_task = e.task_id where session_worktrees.session_id = e.session_id;
-        end if;
-    end loop;
+            if e.asked and e.state <> 'interrupted' then
+                perform coder.expire_permissions(e.task_id);
+            end if;
+            if e.history is not null or e.context_tokens is not null then
+                update chats c set model_history = coalesce(e.history::json, c.model_history), context_size = coalesce(e.context_tokens, c.context_size)
+                    where c.id = e.chat_id;
+            end if;
+            if e.remark_ids <> '[]' and e.state <> 'pending' then
+                update decisions set told_task = e.task_id where decisions.id in (select r::uuid from jsonb_array_elements_text(e.remark_ids) r);
+            end if;
+            if e.snapshot -> 'empty' = 'false' then
+                v_change := coder.store_change(e.session_id, e.task_id, e.state, coalesce(e.agent, 'native'), e.snapshot, p_diffs[e.diff]);
+                if v_change is not null then
+                    v_changes := v_changes || jsonb_build_object(e.task_id::text, v_change);
+                end if;
+            elsif e.unsnapshotted then
+                update session_worktrees set unsnapshotted_task = e.task_id where session_worktrees.session_id = e.session_id;
+            end if;
+        end loop;
+    end if;
 
     return query
         select case when x.task_id = any (v_ended) then 'ended' else 'fenced' end, x.task_id, (v_changes ->> x.task_id::text)::uuid,
@@ -1687,7 +1739,7 @@ declare
     t tasks;
     v_reason text;
     v_state text;
-    v_sessions uuid[] := '{}';
+    v_places tid[] := '{}';
     v_crashed uuid[];
     v_said record;
 begin
@@ -1698,7 +1750,7 @@ begin
         update agent_sessions set status = 'lost', updated_at = clock_timestamp() from dead where node_id = dead.id and status = 'active'
     ) select array_agg(id) into v_crashed from dead where crashed;
     for q in
-        select s.session_id, s.running_task, s.epoch from session_queue s
+        select s.ctid as place, s.session_id, s.running_task, s.epoch from session_queue s
         where s.state = 'running'
           and (not exists (select from nodes n where n.id = s.owner) or (s.owner = p_node and s.epoch <> all (coalesce(p_epochs, '{}'))))
         for update of s skip locked
@@ -1707,12 +1759,12 @@ begin
         select * into t from tasks where id = q.running_task and epoch = q.epoch and state = 'running' for update skip locked;
         if not found then
             continue when exists (select from tasks where id = q.running_task and epoch = q.epoch and state = 'running');
-            v_sessions := v_sessions || q.session_id;
+            v_places := v_places || q.place;
             continue;
         end if;
         perform from session_worktrees w where w.session_id = q.session_id for update skip locked;
         continue when not found and exists (select from session_worktrees w where w.session_id = q.session_id);
-        v_sessions := v_sessions || q.session_id;
+        v_places := v_places || q.place;
         v_reason := case when t.node_id = p_node and exists (select from nodes n where n.id = p_node) then 'internal' when t.node_id = any (v_crashed) then 'crash' else 'lease_lost' end;
         v_state := case when t.cancel_requested_at is not null then 'cancelled' when t.first_event_at is not null then 'interrupted'
                         when t.attempts >= t.max_attempts then 'failed' else 'pending' end;
@@ -1742,8 +1794,8 @@ begin
         update session_worktrees set unsnapshotted_task = t.id where session_worktrees.session_id = t.session_id and t.first_event_at is not null;
         return query select t.id, v_state, t.session_id;
     end loop;
-    if v_sessions <> '{}' then
-        perform coder.place(v_sessions);
+    if v_places <> '{}' then
+        perform coder.place(v_places);
     end if;
 end $$;
 
@@ -1752,7 +1804,7 @@ end $$;
 -- many it placed.
 create function coder.sweep(p_deep boolean) returns int language plpgsql set coder.actor = 'node' as $$
 declare
-    v_sessions uuid[];
+    v_places tid[];
 begin
     -- Requests that nobody waits for: of turns that ended, and, past the deadline, of those that were interrupted.
     update permissions set state = 'expired', actor = 'coder', answered_at = clock_timestamp(),
@@ -1763,26 +1815,26 @@ begin
                 or (p.deadline < clock_timestamp() and (t.state <> 'running' or t.epoch <> p.epoch)))
             for update of p skip locked);
     with due as materialized (
-        select session_id from session_queue where state = 'scheduled' and ready_at <= clock_timestamp()
+        select ctid as place from session_queue where state = 'scheduled' and ready_at <= clock_timestamp()
         order by ready_at limit 1000 for update skip locked
     ), ended as materialized (
-        select q.session_id from session_queue q join tasks t on t.id = q.running_task
+        select q.ctid as place from session_queue q join tasks t on t.id = q.running_task
         where q.state = 'running' and (t.state <> 'running' or t.epoch is distinct from q.epoch) for update of q skip locked
     ), forgotten as materialized (
-        select q.session_id from session_queue q
+        select q.ctid as place from session_queue q
         where p_deep and q.state in ('idle', 'scheduled') and (exists (
-            select from tasks t where t.session_id = q.session_id and t.state = 'pending'
+            select from tasks t where t.session_id = q.session_id and t.waiting
             and (q.state = 'idle' or t.run_at is null or t.run_at < q.ready_at))
             or (q.state = 'idle' and exists (select from sessions s where s.id = q.session_id and s.status = 'active')))
         limit 1000 for update of q skip locked
     )
-    select array_agg(session_id) into v_sessions
-    from (select session_id from due union select session_id from ended union select session_id from forgotten) s;
-    if v_sessions is null then
+    select array_agg(place) into v_places
+    from (select place from due union all select place from ended union all select place from forgotten) s;  -- of three states, so none twice
+    if v_places is null then
         return 0;
     end if;
-    perform coder.place(v_sessions);
-    return cardinality(v_sessions);
+    perform coder.place(v_places);
+    return cardinality(v_places);
 end $$;
 
 -- Take the oldest decision whose project is on this host and has none running, or one that was dropped in the
@@ -1972,7 +2024,7 @@ create function coder.show_session(p_session uuid) returns table (
            q.state in ('ready', 'scheduled') and q.host_id is not null
                and not exists (select from nodes n where n.host_id = q.host_id and n.lease_until > clock_timestamp()),
            q.held_by, s.on_failure, s.cwd, w.path, q.host_id,
-           (select count(*) from tasks t where t.session_id = s.id and t.state = 'pending'), q.running_task,
+           (select count(*) from tasks t where t.session_id = s.id and t.waiting), q.running_task,
            (select c.id from pending_changes c where c.session_id = s.id and c.state in ('pending', 'applying', 'conflicted')),
            k.context_size, k.context_limit, s.compacted_from, s.created_at, s.last_activity_at, s.closed_at
     from sessions s join projects p on p.id = s.project_id left join session_queue q on q.session_id = s.id

@@ -59,7 +59,7 @@ class OpencodeTurn:
         self._opening: Opening | None = None
         self._reading: TurnReading | None = None
         self._prompted = self._over = self._stopped = False
-        self._idle_twice = 0
+        self._idle_since: float | None = None
         self._waiting = Waiting()
         self._commands: tuple[Command, ...] | None = None
         self._telling: asyncio.Task[None] | None = None
@@ -224,7 +224,7 @@ class OpencodeTurn:
 
     async def _step(self, reading: TurnReading) -> None:
         """Take the next thing that is heard, or look for oneself where something should have been heard."""
-        item = await self._inbox.get(DOUBT_SECONDS if reading.doubtful else None)
+        item = await self._inbox.get(DOUBT_SECONDS if reading.doubtful or self._idle_since is not None else None)
         server = self._server
         assert server is not None, "a turn that reads has one"
         if isinstance(item, Gone):
@@ -278,8 +278,11 @@ class OpencodeTurn:
             )
         except Refused as refused:
             raise AgentUnavailable(f"opencode does not tell what became of the turn ({refused}); retry the task.") from refused
-        self._idle_twice = self._idle_twice + 1 if idle and not reading.settled else 0
-        if self._idle_twice > 1:
+        if not idle or reading.settled:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = time.monotonic()  # a prompt that was just taken is not at work yet: it is looked at again
+        elif time.monotonic() - self._idle_since >= DOUBT_SECONDS:
             self._stopped = True
             raise ProviderError("opencode has nothing to do any more, but did not end its answer; see the turn's log, then retry the task.")
 

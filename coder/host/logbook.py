@@ -18,7 +18,7 @@ class FileLogbook:
 
     def path(self, task_id: int) -> Path:
         """The file that collects what the agent prints beside its answer; whoever writes first makes its folder."""
-        return self._folder / str(task_id) / "agent.log"
+        return self._folder / f"{task_id}/agent.log"
 
     async def spill(self, task_id: int, spill: Spill) -> None:
         path = self.path(task_id).parent / spill.file

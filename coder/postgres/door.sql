@@ -205,8 +205,8 @@ select row_to_json(x) as row from (select coder.probe_agents(:host_id) as hosts,
 -- name: status
 select row_to_json(x) as row from (
     select (select json_object_agg(state, n) from (select state, count(*) as n from session_queue group by state) q) as sessions,
-           (select count(*) from tasks where state = 'pending') as pending_tasks,
-           (select count(*) from tasks where state = 'running') as running_tasks,
+           (select count(*) from tasks where waiting) as pending_tasks,
+           (select count(*) from session_queue where state = 'running') as running_tasks,
            (select count(*) from session_queue where state = 'held') as held_sessions,
            (select count(*) from pending_changes where state in ('pending', 'applying', 'conflicted')) as open_changes,
            (select coalesce(json_agg(json_build_object('id', n.id, 'host', h.name, 'host_id', n.host_id, 'version', n.version,

@@ -35,8 +35,8 @@ select json_build_object(
     'queued', coalesce((
         select json_agg(json_build_object('task_id', t.id, 'text', t.input, 'client_message_id', t.idempotency_key,
                                           'created_at', t.created_at) order by t.position)
-        from (select * from tasks where session_id = s.id and state = 'pending' order by position limit 200) t), '[]'),
-    'running', (select t.id from tasks t where t.session_id = s.id and t.state = 'running'),
+        from (select * from tasks where session_id = s.id and waiting order by position limit 200) t), '[]'),
+    'running', (select t.id from session_queue q join tasks t on t.id = q.running_task where q.session_id = s.id and t.state = 'running'),
     'change_id', (select c.id from pending_changes c where c.session_id = s.id and c.state in ('pending', 'applying', 'conflicted'))
 )::text as row
 from sessions s where s.id = :session;
@@ -48,7 +48,7 @@ select json_build_object(
         select json_build_object('task_id', t.id, 'turn_id', t.epoch, 'agent', coalesce(t.agent, 'native'), 'attempt', t.attempts,
                                  'started_at', t.claimed_at, 'prompt', t.input,
                                  'chat_id', (select m.chat_id from messages m where m.task_id = t.id and m.role = 'assistant'))
-        from tasks t where t.session_id = w.session and t.state = 'running'),
+        from session_queue q join tasks t on t.id = q.running_task where q.session_id = w.session and t.state = 'running'),
     'frames', coalesce((
         select json_agg(json_build_array(f.seq, f.payload) order by f.seq)
         from (select seq, payload from frames where task_id = w.task and epoch = w.epoch and seq > w.seq order by seq limit 1000) f), '[]'),
@@ -73,8 +73,8 @@ select json_build_object(
         from tasks t
         where t.id in (
             select unnest(w.known)
-            union (select id from tasks where session_id = w.session and state = 'pending' order by position limit 200)
-            union select id from tasks where session_id = w.session and state = 'running')), '[]'),
+            union (select id from tasks where session_id = w.session and waiting order by position limit 200)
+            union select running_task from session_queue where session_id = w.session and state = 'running')), '[]'),
     'change_id', (select c.id from pending_changes c where c.session_id = w.session and c.state in ('pending', 'applying', 'conflicted'))
 )::text as row
 from jsonb_to_recordset(:watches) as w(session uuid, task bigint, epoch bigint, seq bigint, floor bigint, known bigint[]);

@@ -21,7 +21,8 @@ where coder.record_worktree(x.task, x.epoch, :host, x.repository, x.path, x.base
 select to_jsonb(w) from session_worktrees w where session_id = :session_id;
 
 -- name: cancelled
-select id, epoch from tasks where state = 'running' and node_id = :node and cancel_requested_at is not null;
+select t.id, t.epoch from session_queue q join tasks t on t.id = q.running_task
+where q.state = 'running' and q.owner = :node and t.epoch = q.epoch and t.cancel_requested_at is not null;
 
 -- name: register_host!
 insert into hosts (id, name) values (:host, :name) on conflict (id) do update set name = excluded.name;

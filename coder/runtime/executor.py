@@ -155,15 +155,17 @@ class Executor:
         course.backend = self._backends[course.route.agent]
         worktree = course.worktree = await self._prepare(course)
         course.guard = await self._worktrees.guard_state(worktree)
-        cwd = Path(directory(task, worktree.path))
+        place = cwd = Path(worktree.path)
+        if task.cwd is not None:
+            cwd = Path(directory(task, worktree.path))
         turn = Turn(
             task_id=task.id,
             epoch=task.epoch,
             session_id=task.session_id,
             chat_id=task.chat_id,
             prompt=prompt(task),
-            worktree=Path(worktree.path),
-            cwd=cwd if cwd.is_dir() else Path(worktree.path),  # noqa: ASYNC240 - one stat
+            worktree=place,
+            cwd=cwd if cwd is place or cwd.is_dir() else place,
             model=task.model,
             mode_id=task.mode_id,
             thinking_option_id=task.thinking_option_id,

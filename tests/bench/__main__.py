@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -36,7 +37,13 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.names) - set(FIGURES):
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}; choose from {', '.join(FIGURES)}")
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    # As the service writes it with CODER_LOG_FORMAT=json, but for the last step.
+    stamps = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    structlog.configure(
+        [*stamps, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.ReturnLoggerFactory(),
+    )
     busy = load()
     figures: list[Figure] = []
     for name in given.names or FIGURES:

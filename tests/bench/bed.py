@@ -100,7 +100,7 @@ class Queue:
 
     async def waiting(self) -> int:
         """Tasks that are pending or running."""
-        by_state = "(select count(*) from tasks where state = 'pending') + (select count(*) from tasks where state = 'running')"
+        by_state = "(select count(*) from tasks where waiting) + (select count(*) from session_queue where state = 'running')"
         return int(await self.connection.fetchval(f"select {by_state}"))  # each has an index; both at once would read the whole table
 
 

@@ -24,10 +24,13 @@ SCHEMA = (TOP / "schema.sql").read_text()
 
 
 def check(table: str, column: str) -> set[str]:
-    """The values that a CHECK (column in (…)) of a table lists."""
+    """The values that a CHECK (column in (…)) of a table lists, or the domain of that column."""
+    domain = re.search(rf"create domain coder\.\w+ as text constraint {table}_{column}_check\s+check \(value in \((.*?)\)\);", SCHEMA, re.S)
+    if domain:
+        return set(re.findall(r"'(\w+)'", domain[1]))
     body = re.search(rf"create table {table} \((.*?)\n\)", SCHEMA, re.S)
     assert body, table
-    listed = re.search(rf"\n    {column} .*?check \({column} in \((.*?)\)\)", body[1], re.S)
+    listed = re.search(rf"\n    {column} .*?check \({column} in \((.*?)\)", body[1], re.S)
     assert listed, f"{table}.{column}"
     return set(re.findall(r"'(\w+)'", listed[1]))
 

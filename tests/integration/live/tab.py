@@ -74,18 +74,22 @@ class View:
 
     def said(self, fold: Fold) -> list[dict[str, Any]]:
         said, task = fold.said(), fold.started.task_id
-        prompt = next(frame["text"] for frame in self.frames if frame["type"] == "message_started" and frame["role"] == "user"
-                      and frame["turn_id"] == fold.started.turn_id)  # fmt: skip
+        prompt = self.prompt(fold)
         calls = [frame.wire()["call"] for frame in fold.frames() if frame.type == "tool_call"]
         return [
             {"task_id": task, "role": "user", "text": prompt, "reasoning": "", "tool_calls": []},
             {"task_id": task, "role": "assistant", "text": said.text, "reasoning": said.reasoning, "tool_calls": calls},
         ]
 
+    def prompt(self, fold: Fold) -> str | None:
+        """What the turn was asked; it comes with the frame after the one that starts the turn."""
+        mine = (each for each in self.frames if each["type"] == "message_started" and each["turn_id"] == fold.started.turn_id)
+        return next((each["text"] for each in mine if each["role"] == "user"), None)
+
     @property
     def transcript(self) -> list[tuple[Any, ...]]:
         """What is shown: what is stored, then the turns that run."""
-        running = [message for fold in self.turns.values() for message in self.said(fold)]
+        running = [message for fold in self.turns.values() if self.prompt(fold) is not None for message in self.said(fold)]
         return [entry(message) for message in [*self.messages, *running]]
 
     @property

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import psycopg
 import pytest
-from queuebench import CLAIM, Bench, Node, ending, make_change, refused
+from queuebench import CLAIM, Bench, Node, ending, make_change
 
 
 @pytest.fixture
@@ -262,16 +261,6 @@ def test_many_claimers_never_share_a_task(bench: Bench) -> None:
         taken = [task for tasks in pool.map(claim_once, range(len(nodes))) for task in tasks]
     assert len(taken) == len(set(taken)) == 10
     assert bench.value("select count(*) from tasks where state = 'running'") == 10
-
-
-def test_the_index_forbids_a_second_running_task_of_a_session(bench: Bench, node: Node) -> None:
-    project = bench.project()
-    session = bench.session_of(bench.add(project))
-    second = bench.add(project, session_id=session)
-    node.claim_one()
-    bench.do("set coder.actor = 'node'")
-    with refused("23505"):
-        bench.do("update tasks set state = 'running', epoch = 1, node_id = %s, claimed_at = now() where id = %s", uuid4(), second)
 
 
 def test_recording_a_worktree_waits_for_no_producer_and_binds_the_session_all_the_same(bench: Bench, node: Node) -> None:

@@ -129,7 +129,7 @@ def test_what_the_page_calls_coder_s_own_is_refused(bench: Bench) -> None:
             bench.add(project, **{column: "native" if column == "execution_path" else value})
         assert caught.value.sqlstate == "CD422", column
     rest = set(kinds) - own - times - documented_columns()
-    assert rest == {"id", "position", "opens_session", "retry_of", "created_at"}
+    assert rest == {"id", "position", "opens_session", "retry_of", "created_at", "waiting"}
 
 
 def test_a_pending_task_takes_the_edits_the_page_allows(bench: Bench) -> None:

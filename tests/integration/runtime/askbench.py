@@ -33,7 +33,7 @@ class Talk:
         return False
 
     async def answer(self, request_id: str, answer: Answer) -> None:
-        self.told[request_id].set_result(answer)
+        self.expect(request_id).set_result(answer)
 
     async def reconcile(self) -> bool:
         self.reconciled += 1
