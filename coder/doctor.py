@@ -145,9 +145,10 @@ def sandbox(settings: Settings) -> list[Finding]:
         off = Finding("network off", tried.mode == "off", "tasks of projects without network fail, since agents are not confined", cure)
         return [Finding("sandbox", tried.mode == "off", f"agents are not confined: {tried.why}", cure), off]
     well = Finding("sandbox", True, f"agents are confined with {tried.program}")
-    if why := tried.why_no_relay():
-        cure = "allow user namespaces to make networks, or keep such projects to the native agent"
-        return [well, Finding("network off", False, f"agents without network have no way to their model: {why}", cure)]
+    if why := tried.why_no_relay(443):
+        where = "their model" if tried.why_no_relay(8443) else "models at ports below 1024"
+        cure = "let what bubblewrap runs make networks (AppArmor or seccomp forbids it), or keep such projects to the native agent"
+        return [well, Finding("network off", False, f"agents without network have no way to {where}: {why}", cure)]
     return [well, Finding("network off", True, "agents of projects without network reach their model and nothing else")]
 
 

@@ -43,6 +43,7 @@ START_SECONDS = 30.0
 ENTER_SECONDS = 5.0
 NAMES = Path("/etc/hosts")
 MESSAGE_BYTES = 4096
+FIRST_FREE_PORT = 1024  # net.ipv4.ip_unprivileged_port_start of a new network
 MOST_DOORS = 253
 """Sockets that one message carries (SCM_MAX_FD, unix(7)); `MOST_HOSTS` and the endpoint come to fewer."""
 
@@ -65,6 +66,11 @@ class Plan:
     leads_to: list[Host] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def apart(self) -> bool:
+        """Whether that takes a network that is made with capabilities, see `relay_inside.py`."""
+        return bool(self.addresses) or any(port < FIRST_FREE_PORT for _, port, _ in self.listen)
 
     @classmethod
     def of(cls, hosts: Sequence[Host]) -> Plan:
@@ -103,11 +109,22 @@ class Relay:
     Args:
         hosts: what the program may reach.
         entered: whether it is to be reached from outside.
+
+    Raises:
+        AgentUnavailable: names cannot be made known to it.
     """
 
     def __init__(self, name: str, hosts: Sequence[Host], *, entered: bool = False) -> None:
         self._name = name
         self._plan = Plan.of(hosts)
+        names = b""
+        if self._plan.names:
+            try:
+                names = self._plan.hosts_file(NAMES.read_text("utf-8", "replace"))
+            except OSError as error:
+                raise AgentUnavailable(
+                    f"{name} cannot be told where its model is: there is no {NAMES} to put names over; make one."
+                ) from error
         self._entered = entered
         self._socket, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
@@ -122,9 +139,10 @@ class Relay:
         self._guarded: Guarded | None = None
         self._path: Path | None = None
         self._folder = -1
-        if self._plan.names:
+        if names:
             self._hosts_file = os.memfd_create("hosts")
-            os.write(self._hosts_file, self._plan.hosts_file(NAMES.read_text("utf-8", "replace")))
+            with open(self._hosts_file, "wb", closefd=False) as file:
+                file.write(names)
             os.lseek(self._hosts_file, 0, os.SEEK_SET)
 
     @property
@@ -139,7 +157,8 @@ class Relay:
 
     def walls(self) -> list[str]:
         """Arguments of bubblewrap that the inside needs."""
-        return [word for name in relay_inside.CAPABILITIES for word in ("--cap-add", f"CAP_{name}")]
+        needed = relay_inside.CAPABILITIES if self._plan.apart else ()
+        return [word for name in needed for word in ("--cap-add", f"CAP_{name}")]
 
     def binds(self) -> list[str]:
         """Arguments of bubblewrap that put names into the sandbox."""
@@ -147,7 +166,12 @@ class Relay:
 
     def before(self) -> list[str]:
         """What stands before the program on its command line."""
-        plan = {"listen": self._plan.listen, "addresses": self._plan.addresses, "entered": self._entered}
+        plan = {
+            "listen": self._plan.listen,
+            "apart": self._plan.apart,
+            "addresses": self._plan.addresses,
+            "entered": self._entered,
+        }
         return [interpreter(), "-I", "-S", relay_inside.__file__, str(self._inside.fileno()), json.dumps(plan)]
 
     async def open(self, guarded: Guarded) -> None:
@@ -165,7 +189,7 @@ class Relay:
         except TimeoutError:
             said, sockets = b"it took too long", []
         if not said.startswith(b"["):
-            guarded.end()
+            await guarded.stop()
             why = said.decode("utf-8", "replace") or "it ended at once; `coder doctor` says more"
             raise AgentUnavailable(
                 f"{self._name} could not be given a network of its own with a way to its model: {why}. The project keeps its agents off "

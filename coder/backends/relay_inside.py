@@ -1,12 +1,15 @@
-"""The inside of the relay: makes a network of its own for one program, hands its doors to the dispatcher, and becomes the program.
+"""The inside of the relay: opens the doors of one program's own network, hands them to the dispatcher, and becomes the program.
 
 bubblewrap runs it in the sandbox as `python -I -S relay_inside.py <socket> <plan> <program> <argv…>` (see `relay.py`). A socket
 stays in the network it was made in, whoever holds it: so what listens here is accepted from outside, and what is connected here
 is spoken through from outside. No byte of a connection passes through this process, which is gone when the program runs; where
 the program is to be reached from outside, one more stays, which connects to a loopback port when it is asked to.
 
-Invariant: the program has no capability that it would not have without this. Whoever began with others (this must make a network
-and listen below port 1024) gives them up before; `no_new_privs`, which bubblewrap sets, keeps them away.
+bubblewrap has made a network, but nobody in it may give it addresses or listen below port 1024 (bubblewrap's namespace for users, to
+which it belongs, lies above the program's). Where that is needed this makes another one.
+
+Invariant: the program has no capability that it would not have without this. What is needed for another network is given up before it
+begins; `no_new_privs`, which bubblewrap sets, keeps it away.
 
 Standard library only, and nothing of coder, as in `guard.py`. Sources: capabilities(7), netdevice(7), network_namespaces(7).
 """
@@ -41,9 +44,11 @@ def main() -> None:
     program, argv = sys.argv[3], sys.argv[3:]
     os.set_inheritable(outside.fileno(), False)
     try:
-        make_network(plan["addresses"])
+        if plan["apart"]:
+            make_network(plan["addresses"])
         doors = [(number, door) for number, place in enumerate(plan["listen"]) if (door := listening(*place)) is not None]
-        give_up_capabilities()
+        if plan["apart"]:
+            give_up_capabilities()
     except OSError as error:
         outside.send(f"{error.strerror} ({type(error).__name__})".encode())
         os._exit(126)

@@ -187,12 +187,12 @@ class Sandbox:
         for folder in (*folders, self._data):  # else what is written there would fill the memory
             yield from ("--remount-ro", str(folder))
 
-    def why_no_relay(self) -> str:
-        """Why programs without network have no way to their model, found out by trying; empty where they have."""
+    def why_no_relay(self, port: int) -> str:
+        """Why programs without network have no way to a model at that port, found out by trying; empty where they have."""
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder) / "home"
             (home / "tmp").mkdir(parents=True)
-            relay = Relay("trial", (Host("model.invalid", 443),), entered=True)
+            relay = Relay("trial", (Host("model.invalid", port),), entered=True)
             try:
                 # As for one worktree, which the home stands for, in a data directory of its own.
                 trial = Sandbox("auto", Path(folder), readable=self._readable, hidden=self._hidden, bwrap=self.program)
@@ -287,7 +287,11 @@ class Cell:
             raise
         if relay is not None:
             guarded.relay = relay
-            await relay.open(guarded)
+            try:
+                await relay.open(guarded)
+            except BaseException:
+                guarded.end()
+                raise
         return guarded
 
 

@@ -35,6 +35,14 @@ PROGRAMS = {"opencode": "opencode", "goose": "goose", "claude": "claude-agent-ac
 MODES = {"goose": "auto", "claude": "bypassPermissions", "codex": "agent-full-access", "qwen": "yolo"}
 """In which they ask nobody, where that is not how they begin."""
 
+NAMES = [
+    name
+    for line in Path("/etc/hosts").read_text().splitlines()
+    for name in line.partition("#")[0].split()[1:]
+    if line.startswith("127.0.0.1") and "localhost" not in name
+]
+"""What else this machine calls 127.0.0.1."""
+
 ACP, PTY = "acp-standin", "pty-standin"
 OWN = f"""
 [{ACP}]
@@ -120,6 +128,15 @@ def coder(tmp_path_factory: pytest.TempPathFactory, model_server: ModelServer, a
     yield from running(made(tmp_path_factory.mktemp("coder"), model_server, agent_path, tuple(PROGRAMS)))
 
 
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory, model_server: ModelServer, agent_path: Callable[[str], Path]) -> Iterator[Coder]:
+    """The same, for which the model has a name."""
+    if not NAMES:
+        pytest.skip("This machine has no name for 127.0.0.1 but localhost.")
+    address = model_server.openai.replace("127.0.0.1", NAMES[0])
+    yield from running(made(tmp_path_factory.mktemp("named"), model_server, agent_path, tuple(PROGRAMS), model_base_url=address))
+
+
 @pytest.fixture
 def projects(coder: Coder, package: Checkout, tmp_path: Path) -> tuple[str, str]:
     """Two clones with the scripts in their history: a project with the network, and one without."""
@@ -193,6 +210,17 @@ def test_a_session_is_told_what_was_said_when_the_policy_of_its_project_changes(
         assert word in answer(coder, third)
     elif agent != ACP:  # which does not tell what it is told
         assert word in str(model_server.requests(f"again{other.port}")[-1])
+
+
+@pytest.mark.parametrize("agent", PROGRAMS)
+def test_a_model_is_reached_by_its_name(agent: str, named: Coder, package: Checkout, tmp_path: Path) -> None:
+    checkout = clone_of(package.path, tmp_path / "clone")
+    named.post("/projects", 201, name=tmp_path.name, path=str(checkout.path), network="off")
+    look = f"{PYTHON} -IS -c 'import socket; print(socket.gethostbyname(\"{NAMES[0]}\"))'"
+    steps = (f"run: {look}", "say: This is the scripted model.")
+    task = named.ended(named.queue(tmp_path.name, *steps, agent=agent, mode_id=MODES.get(agent)), seconds=START)
+    assert "This is the scripted model" in answer(named, task)
+    assert "127.1.0.1" in named.tools(task)[0]["output"]
 
 
 def test_an_agent_whose_model_is_nowhere_is_refused_with_a_sentence(coder: Coder, projects: tuple[str, str]) -> None:

@@ -100,7 +100,7 @@ def test_the_endpoint_is_the_configured_one(tmp_path: Path) -> None:
         ({}, None, ["api.openai.com:443", "api.anthropic.com:443", "openrouter.ai:443"]),
         ({"use_endpoint": True}, None, ["api.openai.com:443", "api.anthropic.com:443", "openrouter.ai:443"]),
         ({"use_endpoint": True}, "http://127.0.0.1:1234/v1", ["127.0.0.1:1234"]),
-        ({"use_endpoint": True, "network_hosts": ["B.org:443", "[::1]:80"]}, "https://u:p@A.org/v1", ["a.org:443", "b.org:443", "[::1]:80"]),
+        ({"use_endpoint": True, "network_hosts": ["B.org:443", "[::1]:80"]}, "https://u@A.org/v1", ["a.org:443", "b.org:443", "[::1]:80"]),
         ({"model_hosts": ["[2001:DB8::1]:8080"]}, "http://127.0.0.1:1234/v1", ["[2001:db8::1]:8080"]),
         ({"use_endpoint": True}, "http://127.0.0.1:99999/v1", ["api.openai.com:443", "api.anthropic.com:443", "openrouter.ai:443"]),
     ],
