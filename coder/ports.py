@@ -5,10 +5,9 @@ An adapter implements one of them; nothing else crosses between the worlds.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +42,14 @@ async def nothing_earlier() -> str:
     return ""
 
 
+class Bell(Protocol):
+    """Rings until it is cleared."""
+
+    def clear(self) -> None: ...
+
+    async def wait(self) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One prompt to a backend.
@@ -75,7 +82,7 @@ class Turn:
     network: bool = True
     agent_session: AgentSession | None = None
     earlier: Callable[[], Awaitable[str]] = nothing_earlier
-    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    hurry: Bell | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,8 +168,10 @@ class NativeTurn:
 
     async def _patiently(self, seconds: float) -> None:
         """Wait so long, or until somebody wants the request to be sent now."""
-        self._turn.hurry.clear()
-        waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._turn.hurry.wait())]
+        waits = [asyncio.ensure_future(self._clock.sleep(seconds))]
+        if (hurry := self._turn.hurry) is not None:
+            hurry.clear()
+            waits.append(asyncio.ensure_future(hurry.wait()))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
