@@ -188,6 +188,7 @@ create table tasks (
     position            coder.task_position not null,
     created_at          timestamptz not null default now(),
     cancel_requested_at timestamptz,
+    retry_requested_at  timestamptz,
     -- what coder writes
     state               text not null default 'pending',
     waiting             boolean not null generated always as (state = 'pending') stored,
@@ -738,9 +739,10 @@ begin
     end if;
     return null;
 end $$;
-create trigger tasks_after_update after update of cancel_requested_at, priority, run_at, position on tasks for each row
+create trigger tasks_after_update after update of cancel_requested_at, retry_requested_at, priority, run_at, position on tasks for each row
     when (current_setting('coder.actor', true) is distinct from 'node'
           and (old.cancel_requested_at is distinct from new.cancel_requested_at
+               or old.retry_requested_at is distinct from new.retry_requested_at
                or old.priority <> new.priority or old.run_at is distinct from new.run_at or old.position <> new.position))
     execute function coder.task_after_update();
 
@@ -837,6 +839,24 @@ begin
         perform coder.refuse('CD409', format('Task %s has already ended (%s); there is nothing to cancel.', t.id, t.state));
     end if;
     update tasks set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) where id = p_task returning * into t;
+    return t.state;
+end $$;
+
+-- Send a task's request to its endpoint again now, instead of waiting until it is due.
+create function coder.retry_now(p_task bigint) returns text language plpgsql as $$
+declare
+    t tasks := coder.task(p_task);
+begin
+    if (select s.waiting_for from coder.show_task(p_task) s) is distinct from 'provider' then
+        perform coder.refuse('CD409', format(
+            'Task %s does not wait for its model''s endpoint (it is %s); there is nothing to send again now.', t.id, t.state));
+    elsif coalesce(t.agent, 'native') <> 'native' and exists (
+            select from available_agents a join nodes n on n.host_id = a.host_id
+            where n.id = t.node_id and a.agent = t.agent and a.available and a.execution_path <> 'native') then
+        perform coder.refuse('CD409', format(
+            'Agent %s decides itself when it asks its model again, so task %s waits until then; cancel it to stop waiting.', t.agent, t.id));
+    end if;
+    update tasks set retry_requested_at = clock_timestamp() where id = p_task and state = 'running' returning * into t;
     return t.state;
 end $$;
 
@@ -1335,6 +1355,20 @@ begin
     from spoken s
     join whole p on p.id = s.project_id
     join sessions v on v.id = s.session_id;
+end $$;
+
+-- What people want of the running tasks of a node: their end, or not to wait for the endpoint any longer, which is said once.
+create function coder.wanted(p_node uuid) returns table (task_id bigint, want text)
+language plpgsql set coder.actor = 'node' set lock_timeout = '200ms' as $$
+#variable_conflict use_column
+begin
+    return query
+        select t.id, 'cancel' from session_queue q join tasks t on t.id = q.running_task
+        where q.state = 'running' and q.owner = p_node and t.epoch = q.epoch and t.cancel_requested_at is not null;
+    return query
+        update tasks t set retry_requested_at = null from session_queue q
+        where q.state = 'running' and q.owner = p_node and t.id = q.running_task and t.epoch = q.epoch and t.retry_requested_at is not null
+        returning t.id, 'retry';
 end $$;
 
 -- The first event of these turns is about to be seen: from here on they never run again by themselves.

@@ -42,6 +42,14 @@ async def nothing_earlier() -> str:
     return ""
 
 
+class Bell(Protocol):
+    """Rings until it is cleared."""
+
+    def clear(self) -> None: ...
+
+    async def wait(self) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One prompt to a backend.
@@ -56,6 +64,7 @@ class Turn:
         network: whether the project lets its agents reach the network.
         agent_session: the agent's own session as it was left after an earlier turn of this chat, None when there is none.
         earlier: reads the conversation so far, as text to prime an agent with that does not remember it; empty at its beginning.
+        hurry: set when somebody wants no more waiting for the model's endpoint; whoever waits clears it first.
     """
 
     task_id: int
@@ -73,6 +82,15 @@ class Turn:
     network: bool = True
     agent_session: AgentSession | None = None
     earlier: Callable[[], Awaitable[str]] = nothing_earlier
+    hurry: Bell | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Ids of running tasks: those to end, and those whose request is to be sent again now."""
+
+    cancel: set[int]
+    retry: set[int]
 
 
 class LiveTurn(Protocol):
@@ -234,8 +252,8 @@ class TaskStore(Protocol):
 
     async def finish(self, endings: list[Ending], left: list[Left]) -> Stored: ...
 
-    async def cancelled(self, node: UUID) -> set[int]:
-        """Ids of this node's running tasks that somebody wants ended."""
+    async def wanted(self, node: UUID) -> Wanted:
+        """What people want of this node's running tasks; that one is to be tried again at once is said to one caller."""
         ...
 
     async def beat(self, node: UUID, lease: float) -> bool:

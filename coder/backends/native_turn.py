@@ -166,6 +166,18 @@ class NativeTurn:
             asked, self._asked = self._asked, None
             self._take(asked.result())
 
+    async def _patiently(self, seconds: float) -> None:
+        """Wait so long, or until somebody wants the request to be sent now."""
+        waits = [asyncio.ensure_future(self._clock.sleep(seconds))]
+        if (hurry := self._turn.hurry) is not None:
+            hurry.clear()
+            waits.append(asyncio.ensure_future(hurry.wait()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
     def _announce(self, retry: RetryScheduled) -> None:
         self._log.line(f"request failed ({retry.message}); sent again in {retry.delay:g} s")
         self._ready.append(retry)
@@ -192,7 +204,7 @@ class NativeTurn:
             instructions=INSTRUCTIONS.format(worktree=self._turn.worktree, cwd=self._turn.cwd),
             model_settings=self._thinking(),
             tools=self._offered(),
-            capabilities=[Answers(self._models.endpoint, self._announce, self._clock.sleep, self._settings.retry_seconds)],
+            capabilities=[Answers(self._models.endpoint, self._announce, self._patiently, self._settings.retry_seconds)],
             # A model may mend a broken call as often as it may ask at all; an empty answer gets a second chance.
             retries={"tools": limit, "output": 1},
         )

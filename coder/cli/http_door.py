@@ -29,6 +29,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "task_get": ("GET", "/tasks/{task}"),
     "task_list": ("GET", "/tasks"),
     "task_cancel": ("POST", "/tasks/{task}/cancel"),
+    "task_retry_now": ("POST", "/tasks/{task}/retry-now"),
     "task_retry": ("POST", "/tasks/{task}/retry"),
     "task_resume": ("POST", "/tasks/{task}/resume"),
     "task_dismiss": ("POST", "/tasks/{task}/dismiss"),

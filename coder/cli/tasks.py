@@ -205,6 +205,12 @@ def cancel(context: typer.Context, task: TaskId, json: Json = False) -> None:
     _act(context, "task_cancel", task, json)
 
 
+@commands.command("retry-now")
+def retry_now(context: typer.Context, task: TaskId, json: Json = False) -> None:
+    """Send the request of a task that waits for its model's endpoint again now."""
+    _act(context, "task_retry_now", task, json)
+
+
 @commands.command()
 def retry(context: typer.Context, task: TaskId, json: Json = False) -> None:
     """Run an interrupted, failed or cancelled task again, as a new one."""

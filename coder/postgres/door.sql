@@ -68,6 +68,9 @@ select row_to_json(x) as row from (
 -- name: task_cancel
 select row_to_json(x) as row from (select :task::bigint as id, coder.cancel(:task) as state) x;
 
+-- name: task_retry_now
+select row_to_json(x) as row from (select :task::bigint as id, coder.retry_now(:task) as state) x;
+
 -- name: task_retry
 select row_to_json(t) as row from (select coder.retry(:task) as id) q, lateral (select * from coder.task(q.id)) t;
 

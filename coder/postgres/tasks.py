@@ -13,7 +13,7 @@ import orjson
 
 from coder import __version__
 from coder.change import Snapshot, Worktree, display_path
-from coder.ports import AgentFacts, Claimed
+from coder.ports import AgentFacts, Claimed, Wanted
 from coder.postgres.pool import fetch
 from coder.postgres.statements import load
 from coder.routing import Said
@@ -252,8 +252,9 @@ class PostgresTasks:
             tuple(Left(row["session_id"], row["epoch"]) for row in answer if row["task_id"] is None),
         )
 
-    async def cancelled(self, node: UUID) -> set[int]:
-        return {row["id"] for row in await self._fetch("cancelled", node=node)}
+    async def wanted(self, node: UUID) -> Wanted:
+        rows = await self._fetch("wanted", node=node)
+        return Wanted(*({row["task_id"] for row in rows if row["want"] == want} for want in ("cancel", "retry")))
 
     async def beat(self, node: UUID, lease: float) -> bool:
         found = STATEMENTS["beat"]

@@ -20,9 +20,8 @@ where coder.record_worktree(x.task, x.epoch, :host, x.repository, x.path, x.base
 -- name: worktree_of
 select to_jsonb(w) from session_worktrees w where session_id = :session_id;
 
--- name: cancelled
-select t.id, t.epoch from session_queue q join tasks t on t.id = q.running_task
-where q.state = 'running' and q.owner = :node and t.epoch = q.epoch and t.cancel_requested_at is not null;
+-- name: wanted
+select task_id, want from coder.wanted(:node);
 
 -- name: register_host!
 insert into hosts (id, name) values (:host, :name) on conflict (id) do update set name = excluded.name;

@@ -177,7 +177,7 @@ class Interview:
         """Take up what an event asks for; any event ends the waiting for a provider's retry."""
         self._heard.wake()
         if isinstance(event, RetryScheduled):
-            self._heard = Wake(self._clock)
+            self._heard = self._running.patience = Wake(self._clock)
             self._start(self._retry(event.delay, self._heard))
         elif isinstance(event, PermissionRequest | Question):
             self.asked = True

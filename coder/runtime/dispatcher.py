@@ -118,4 +118,6 @@ class Dispatcher:
 
     async def _cancel(self) -> None:
         if self._lease.node is not None and len(self._inflight):
-            self._inflight.stop(Stop.USER, await self._store.cancelled(self._lease.node))
+            wanted = await self._store.wanted(self._lease.node)
+            self._inflight.stop(Stop.USER, wanted.cancel)
+            self._inflight.hurry(wanted.retry)

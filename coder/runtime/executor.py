@@ -174,6 +174,7 @@ class Executor:
             network=task.project.network,
             agent_session=await self._agent_session(task, course.backend, course.route.agent),
             earlier=partial(self._earlier, task),
+            hurry=running.hurry,
         )
         course.agent_started = True
         live: LiveTurn | None = None

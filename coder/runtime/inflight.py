@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from coder.ports import Claimed
 from coder.runtime.slots import Seat, Slots
 from coder.runtime.stop import Stop
+from coder.runtime.wake import Wake
 
 T = TypeVar("T")
 
@@ -35,6 +36,8 @@ class Running:
         self.claimed = claimed
         self.seat = seat
         self.why: Stop | None = None
+        self.hurry = asyncio.Event()
+        self.patience: Wake | None = None  # of whoever holds the slot back while the endpoint is waited for
         self._part: asyncio.Task[Any] | None = None
         self._asking = 0
         self._draining = False
@@ -45,6 +48,12 @@ class Running:
             self.why = why
             if self._part is not None:
                 self._part.cancel()
+
+    def hurried(self) -> None:
+        """Somebody wants no more waiting for the model's endpoint."""
+        self.hurry.set()
+        if self.patience is not None:
+            self.patience.wake()
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -123,6 +132,12 @@ class Inflight:
         for running in list(self._running.values()):
             if task_ids is None or running.claimed.task.id in task_ids:
                 running.stop(why)
+
+    def hurry(self, task_ids: set[int]) -> None:
+        """Let the named turns wait for their endpoints no longer."""
+        for running in self._running.values():
+            if running.claimed.task.id in task_ids:
+                running.hurried()
 
     def drain(self) -> None:
         """Let turns end by themselves, but none wait for a person."""

@@ -154,6 +154,12 @@ async def cancel_task(task: TaskId, door: TheDoor) -> JSONResponse:
     return await _after(door, "task_cancel", task)
 
 
+@router.post("/{task}/retry-now", responses=answers(Task, 404, 409))
+async def retry_task_now(task: TaskId, door: TheDoor) -> JSONResponse:
+    """Send the request of a task that waits for its endpoint again now; 409 for one that does not wait, or whose agent retries itself."""
+    return await _after(door, "task_retry_now", task)
+
+
 @router.post("/{task}/retry", status_code=201, responses=answers(Task, 404, 409, status=201, said="A new task, at the head of the session"))
 async def retry_task(task: TaskId, door: TheDoor) -> JSONResponse:
     """Run an interrupted, failed or cancelled task again, as a new one."""

@@ -89,7 +89,7 @@ def test_what_agents_ask_is_answered_as_the_page_says(bench: Bench) -> None:
 def test_every_call_of_the_page_does_what_it_says(bench: Bench) -> None:
     project, node = bench.project(), bench.node()
     calls = set(re.findall(r"^\| `coder\.(\w+)\(", PAGE, re.M))
-    assert calls == {"cancel", "retry", "resume", "dismiss", "close_session", "reopen_session", "open_chat"}
+    assert calls == {"cancel", "retry_now", "retry", "resume", "dismiss", "close_session", "reopen_session", "open_chat"}
     for call, state in (("cancel", None), ("retry", "failed"), ("resume", "interrupted"), ("dismiss", "interrupted")):
         task = bench.add(project, priority=9)
         if state is not None:
@@ -129,7 +129,7 @@ def test_what_the_page_calls_coder_s_own_is_refused(bench: Bench) -> None:
             bench.add(project, **{column: "native" if column == "execution_path" else value})
         assert caught.value.sqlstate == "CD422", column
     rest = set(kinds) - own - times - documented_columns()
-    assert rest == {"id", "position", "opens_session", "retry_of", "created_at", "waiting"}
+    assert rest == {"id", "position", "opens_session", "retry_of", "created_at", "waiting", "retry_requested_at"}
 
 
 def test_a_pending_task_takes_the_edits_the_page_allows(bench: Bench) -> None:

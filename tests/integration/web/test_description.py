@@ -35,15 +35,15 @@ MODELS = {
 } | {model.__name__: model for model in SINGLE}  # fmt: skip
 PROMISED = {
     "POST /projects", "GET /projects", "GET /projects/{project}", "POST /tasks", "GET /tasks", "GET /tasks/{task}",
-    "POST /tasks/{task}/cancel", "POST /tasks/{task}/retry", "POST /tasks/{task}/resume", "POST /tasks/{task}/dismiss",
-    "GET /sessions", "GET /sessions/{session_id}",
-    "GET /sessions/{session_id}/messages", "POST /sessions/{session_id}/close", "POST /sessions/{session_id}/reopen", "GET /changes",
-    "GET /changes/{change_id}", "GET /changes/{change_id}/diff", "POST /changes/{change_id}/approve", "POST /changes/{change_id}/reject",
-    "PATCH /projects/{project}", "GET /projects/{project}/permission-rules", "POST /projects/{project}/permission-rules",
+    "POST /tasks/{task}/cancel", "POST /tasks/{task}/retry-now", "POST /tasks/{task}/retry", "POST /tasks/{task}/resume",
+    "POST /tasks/{task}/dismiss", "GET /sessions", "GET /sessions/{session_id}", "GET /sessions/{session_id}/messages",
+    "POST /sessions/{session_id}/close", "POST /sessions/{session_id}/reopen", "GET /changes", "GET /changes/{change_id}",
+    "GET /changes/{change_id}/diff", "POST /changes/{change_id}/approve", "POST /changes/{change_id}/reject", "PATCH /projects/{project}",
+    "GET /projects/{project}/permission-rules", "POST /projects/{project}/permission-rules",
     "DELETE /projects/{project}/permission-rules/{rule_id}", "POST /sessions/{session_id}/chats", "GET /permissions",
     "GET /permissions/{permission_id}", "POST /permissions/{permission_id}/allow", "POST /permissions/{permission_id}/deny",
-    "POST /permissions/{permission_id}/answer", "POST /agents/probe",
-    "GET /decisions/{decision_id}", "GET /agents", "GET /status", "GET /health", "GET /ready",
+    "POST /permissions/{permission_id}/answer", "POST /agents/probe", "GET /decisions/{decision_id}", "GET /agents", "GET /status",
+    "GET /health", "GET /ready",
 }  # fmt: skip
 
 
