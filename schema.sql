@@ -578,8 +578,8 @@ begin
     if current_setting('coder.actor', true) is distinct from 'node' then
         if new.state <> 'pending' or new.attempts <> 0 or new.input_tokens + new.cached_tokens + new.output_tokens + new.cost_tokens <> 0 or new.notices <> '{}'
            or coalesce(new.epoch::text, new.node_id::text, new.claimed_at::text, new.first_event_at::text, new.ended_at::text,
-                       new.cancel_requested_at::text, new.reason, new.error, new.output_summary, new.execution_path, new.agent_used,
-                       new.retry_of::text) is not null then
+                       new.cancel_requested_at::text, new.retry_requested_at::text, new.reason, new.error, new.output_summary,
+                       new.execution_path, new.agent_used, new.retry_of::text) is not null then
             perform coder.refuse('CD422', format(
                 'A task is inserted as pending (here: state %L); leave out what coder writes, retry_of included (docs/sql.md lists your columns).', new.state));
         end if;
@@ -701,11 +701,11 @@ begin
     end if;
     if (new.id, new.project_id, new.session_id, new.attempts, new.epoch, new.node_id, new.claimed_at, new.first_event_at, new.ended_at,
         new.created_at, new.opens_session, new.retry_of, new.reason, new.error, new.notices, new.output_summary, new.input_tokens,
-        new.cached_tokens, new.output_tokens, new.cost_tokens, new.execution_path, new.agent_used)
+        new.cached_tokens, new.output_tokens, new.cost_tokens, new.execution_path, new.agent_used, new.retry_requested_at)
        is distinct from
        (old.id, old.project_id, old.session_id, old.attempts, old.epoch, old.node_id, old.claimed_at, old.first_event_at, old.ended_at,
         old.created_at, old.opens_session, old.retry_of, old.reason, old.error, old.notices, old.output_summary, old.input_tokens,
-        old.cached_tokens, old.output_tokens, old.cost_tokens, old.execution_path, old.agent_used)
+        old.cached_tokens, old.output_tokens, old.cost_tokens, old.execution_path, old.agent_used, old.retry_requested_at)
     then
         perform coder.refuse('CD422', format('These columns of task %s are written by coder alone; insert a new task instead.', old.id));
     end if;
@@ -739,10 +739,9 @@ begin
     end if;
     return null;
 end $$;
-create trigger tasks_after_update after update of cancel_requested_at, retry_requested_at, priority, run_at, position on tasks for each row
+create trigger tasks_after_update after update of cancel_requested_at, priority, run_at, position on tasks for each row
     when (current_setting('coder.actor', true) is distinct from 'node'
           and (old.cancel_requested_at is distinct from new.cancel_requested_at
-               or old.retry_requested_at is distinct from new.retry_requested_at
                or old.priority <> new.priority or old.run_at is distinct from new.run_at or old.position <> new.position))
     execute function coder.task_after_update();
 
@@ -843,7 +842,7 @@ begin
 end $$;
 
 -- Send a task's request to its endpoint again now, instead of waiting until it is due.
-create function coder.retry_now(p_task bigint) returns text language plpgsql as $$
+create function coder.retry_now(p_task bigint) returns text language plpgsql set coder.actor = 'node' as $$
 declare
     t tasks := coder.task(p_task);
 begin
@@ -857,6 +856,7 @@ begin
             'Agent %s decides itself when it asks its model again, so task %s waits until then; cancel it to stop waiting.', t.agent, t.id));
     end if;
     update tasks set retry_requested_at = clock_timestamp() where id = p_task and state = 'running' returning * into t;
+    perform pg_notify('tasks_cancel', '');
     return t.state;
 end $$;
 
@@ -1359,16 +1359,19 @@ end $$;
 
 -- What people want of the running tasks of a node: their end, or not to wait for the endpoint any longer, which is said once.
 create function coder.wanted(p_node uuid) returns table (task_id bigint, want text)
-language plpgsql set coder.actor = 'node' set lock_timeout = '200ms' as $$
+language plpgsql set coder.actor = 'node' as $$
 #variable_conflict use_column
 begin
     return query
         select t.id, 'cancel' from session_queue q join tasks t on t.id = q.running_task
         where q.state = 'running' and q.owner = p_node and t.epoch = q.epoch and t.cancel_requested_at is not null;
     return query
-        update tasks t set retry_requested_at = null from session_queue q
-        where q.state = 'running' and q.owner = p_node and t.id = q.running_task and t.epoch = q.epoch and t.retry_requested_at is not null
-        returning t.id, 'retry';
+        with wished as materialized (  -- what somebody holds is told the next time: an end that is wanted waits for nobody
+            select t.ctid as place from session_queue q join tasks t on t.id = q.running_task
+            where q.state = 'running' and q.owner = p_node and t.epoch = q.epoch and t.retry_requested_at is not null
+            for update of t skip locked
+        )
+        update tasks t set retry_requested_at = null from wished where t.ctid = wished.place returning t.id, 'retry';
 end $$;
 
 -- The first event of these turns is about to be seen: from here on they never run again by themselves.
@@ -1863,7 +1866,7 @@ begin
         limit 1000 for update of q skip locked
     )
     select array_agg(place) into v_places
-    from (select place from due union all select place from ended union all select place from forgotten) s;  -- of three states, so none twice
+    from (select place from due union select place from ended union select place from forgotten) s;
     if v_places is null then
         return 0;
     end if;

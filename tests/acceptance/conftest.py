@@ -6,16 +6,25 @@ Modules that start and stop or kill their service have a fixture `coder` of thei
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
+from bad_model import BadModel, bad_model
 from checkout import Checkout, clone_of, fetch_package
 from running import Coder, running
 
 if TYPE_CHECKING:
     from model_server import ModelServer
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def model() -> AsyncIterator[BadModel]:
+    """An endpoint that answers what a test scripts, bytes as they are."""
+    async with bad_model() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

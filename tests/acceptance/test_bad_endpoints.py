@@ -11,17 +11,11 @@ import pytest
 import pytest_asyncio
 from bad_git import seen
 from bad_house import House, open_house
-from bad_model import CHUNKED, DONE, HEADERS, Answer, BadModel, bad_model, call, event, status, text
+from bad_model import CHUNKED, DONE, HEADERS, Answer, BadModel, call, event, status, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KEY = "sk-nobody-may-read-this"
 REQUESTS = 6
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def model() -> AsyncIterator[BadModel]:
-    async with bad_model() as made:
-        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

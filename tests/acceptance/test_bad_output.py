@@ -12,19 +12,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from bad_house import House, alive, open_house
-from bad_model import DONE, HEADERS, Answer, BadModel, bad_model, call, event, text
+from bad_model import DONE, HEADERS, Answer, BadModel, call, event, text
 
 from coder.transcript import TEXT_BYTES, TOOL_BYTES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 COMMAND_SECONDS = 2.0
 OUTPUT = 5_000_000
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def model() -> AsyncIterator[BadModel]:
-    async with bad_model() as made:
-        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -8,17 +8,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from bad_house import House, is_sentence, open_house
-from bad_model import DONE, HEADERS, BadModel, bad_model, text
+from bad_model import DONE, HEADERS, BadModel, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 AN_HOUR = b"HTTP/1.1 429 Slow\r\nRetry-After: 3600\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 WELL = HEADERS + text("At last.") + DONE
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def model() -> AsyncIterator[BadModel]:
-    async with bad_model() as made:
-        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -64,6 +58,8 @@ async def test_who_waits_for_nothing_is_told_so(house: House, model: BadModel) -
     with pytest.raises(asyncpg.PostgresError, match="does not wait"):
         await house.sql.execute("select coder.retry_now($1)", done["id"])
     assert (await house.client.post("/tasks/999999/retry-now")).status_code == 404
+    with pytest.raises(asyncpg.PostgresError, match="written by coder alone"):
+        await house.sql.execute("update tasks set retry_requested_at = now() where id = $1", done["id"])
 
 
 async def test_a_wait_can_still_be_cancelled(house: House, model: BadModel) -> None:

@@ -118,7 +118,7 @@ def test_the_columns_of_the_page_are_those_that_an_insert_may_name(bench: Bench)
 def test_what_the_page_calls_coder_s_own_is_refused(bench: Bench) -> None:
     project = bench.project()
     own = set(re.findall(r"`(\w+)`", PAGE.split("written by coder:")[1].split("While a task")[0]))
-    times = {"claimed_at", "first_event_at", "ended_at", "cancel_requested_at"}
+    times = {"claimed_at", "first_event_at", "ended_at", "cancel_requested_at", "retry_requested_at"}
     kinds = {row.column_name: row.data_type for row in bench.rows("select column_name, data_type from information_schema.columns "
                                                                   "where table_name = 'tasks'")}  # fmt: skip
     assert own < set(kinds)
@@ -129,7 +129,7 @@ def test_what_the_page_calls_coder_s_own_is_refused(bench: Bench) -> None:
             bench.add(project, **{column: "native" if column == "execution_path" else value})
         assert caught.value.sqlstate == "CD422", column
     rest = set(kinds) - own - times - documented_columns()
-    assert rest == {"id", "position", "opens_session", "retry_of", "created_at", "waiting", "retry_requested_at"}
+    assert rest == {"id", "position", "opens_session", "retry_of", "created_at", "waiting"}
 
 
 def test_a_pending_task_takes_the_edits_the_page_allows(bench: Bench) -> None:
