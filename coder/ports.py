@@ -1,6 +1,7 @@
 """The ports: what the clockwork in `runtime/` needs of the worlds, as Protocols.
 
-An adapter implements one of them; nothing else crosses between the worlds.
+An adapter implements one of them; nothing else crosses between the worlds. Those of worktrees, changes and decisions are in
+`change_ports`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-from coder.change import Approval, ChangeState, Claim, ConflictFile, Found, Plan, PlannedFile, Snapshot, Worktree
+from coder.change import Worktree
 from coder.events import AgentEvent, Command, PermissionRequest, Question
 from coder.permission import Answer, Rule, Ruling
 from coder.routing import Said
-from coder.task import AgentSession, Ending, ExecutionPath, Left, Project, Stored, Task
+from coder.task import AgentSession, Ending, ExecutionPath, Left, Stored, Task
 from coder.transcript import Spill
 
 
@@ -166,65 +167,6 @@ class Backend(Protocol):
     def run_turn(self, turn: Turn) -> AbstractAsyncContextManager[LiveTurn]: ...
 
 
-class Worktrees(Protocol):
-    """Directories keyed by session, their snapshots, and what decisions do with them.
-
-    Every call may raise a `TurnError` of the project's kind (`NoProjectPath`, `NotARepository`, `NoCommit`, `DiskFull`).
-    """
-
-    def hold(self, session_id: UUID) -> AbstractAsyncContextManager[None]:
-        """Own the session's worktree on this host; raises `Held` at once when somebody else does."""
-        ...
-
-    async def ensure(self, project: Project, session_id: UUID, known: Worktree | None) -> Worktree:
-        """Make the worktree, or find it, or make it again as of its last snapshot when it was deleted."""
-        ...
-
-    async def guard_state(self, worktree: Worktree) -> str:
-        """A digest of the repository's config, hooks and refs outside ours."""
-        ...
-
-    async def snapshot(self, worktree: Worktree) -> Snapshot:
-        """Record the worktree's content under `refs/coder/<session>/<n>` and diff it against the base."""
-        ...
-
-    async def diff(self, worktree: Worktree, commit: str) -> Snapshot:
-        """The same snapshot against the worktree's present base, when the base moved meanwhile."""
-        ...
-
-    async def reset(self, worktree: Worktree, to_commit: str) -> str:
-        """Save the present content under a ref, put the worktree back to a commit, answer the ref."""
-        ...
-
-    async def plan(self, approval: Approval) -> Plan:
-        """Merge without touching anything; raises `MergeConflict`, `CheckoutDirty` or `WrongBranch`."""
-        ...
-
-    async def carry_out(self, plan: Plan) -> None:
-        """Do what the plan says; doing it twice or going on after a crash ends the same."""
-        ...
-
-    async def examine(self, plan: Plan) -> tuple[Found, tuple[bytes, ...]]:
-        """Compare the target with the plan; the paths are those with a third content."""
-        ...
-
-    async def forget(self, plan: Plan) -> None:
-        """Drop the ref that kept the plan's objects."""
-        ...
-
-    async def remove(self, worktree: Worktree) -> None:
-        """Save what is unsaved under a ref, then delete the worktree and git's record of it."""
-        ...
-
-    async def orphans(self, project: Project, known_sessions: Collection[UUID]) -> list[Path]:
-        """Directories and git records of worktrees that belong to no known session."""
-        ...
-
-    async def remove_orphan(self, project: Project, path: Path) -> None:
-        """Save what an orphan holds under a ref, then delete it; one that git cannot read stays."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A task this node has to run, and its session's worktree as far as it is recorded."""
@@ -334,48 +276,6 @@ class PermissionStore(Protocol):
         ...
 
 
-class ChangeStore(Protocol):
-    """Decisions, and worktrees that something is owed to."""
-
-    async def claim_decision(self, node: UUID, host: UUID) -> Claim | None: ...
-
-    async def begin_applying(self, claim: Claim, plan: Plan) -> str:
-        """Store the plan before anything is touched; answers `applying` or why not (`fenced`, `stale`, a change's state)."""
-        ...
-
-    async def settle_decision(
-        self,
-        claim: Claim,
-        *,
-        outcome: str,
-        error: str | None = None,
-        facts: dict[str, Any] | None = None,
-        state: ChangeState | None = None,
-        conflicts: tuple[ConflictFile, ...] = (),
-        written: tuple[PlannedFile, ...] = (),
-    ) -> bool: ...
-
-    async def unfinished(self, host: UUID) -> list[tuple[Worktree, bool]]:
-        """Worktrees with unsnapshotted work or a discard to do, and whether a turn runs there."""
-        ...
-
-    async def rescue_change(self, worktree: Worktree, snapshot: Snapshot, number: int) -> str:
-        """Store the change of a turn whose node died; answers `stored`, `moved`, `applying` or `gone`."""
-        ...
-
-    async def discarded(self, worktree: Worktree) -> None: ...
-
-    async def expired(self, host: UUID, retention: float) -> list[Worktree]:
-        """Worktrees of sessions closed longer ago than `retention` seconds, with nothing left to decide."""
-        ...
-
-    async def removed(self, worktree: Worktree) -> None: ...
-
-    async def known(self, host: UUID) -> list[tuple[Project, frozenset[UUID]]]:
-        """Every project this host may have, with the sessions that have a worktree here."""
-        ...
-
-
 class Logbook(Protocol):
     """The files of a turn on this host."""
 
@@ -385,14 +285,6 @@ class Logbook(Protocol):
 
     async def spill(self, task_id: int, spill: Spill) -> None:
         """Write what was too long to store beside that file."""
-        ...
-
-
-class Setup(Protocol):
-    """Makes a fresh worktree usable."""
-
-    async def run(self, command: str, worktree: Path, seconds: float, log: Path) -> str | None:
-        """Run a project's setup command; answers a sentence when it failed or took longer than `seconds`."""
         ...
 
 

@@ -15,7 +15,7 @@ LOG_BYTES = 10_000_000
 
 
 class GuardedSetup:
-    """Implements `ports.Setup`. The command is the project's own: the sandbox holds it, but the network is open to it.
+    """Implements `change_ports.Setup`. The command is the project's own: the sandbox holds it, but the network is open to it.
 
     Args:
         home: its home where it is confined.

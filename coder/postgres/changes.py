@@ -67,7 +67,7 @@ def claim_from(row: asyncpg.Record) -> Claim:
 
 
 class PostgresChanges:
-    """Implements `ports.ChangeStore`."""
+    """Implements `change_ports.ChangeStore`."""
 
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self._pool = pool

@@ -10,8 +10,9 @@ from dataclasses import replace
 import structlog
 
 from coder.change import Worktree
+from coder.change_ports import ChangeStore, Worktrees
 from coder.errors import InternalError
-from coder.ports import ChangeStore, Clock, TaskStore, Worktrees
+from coder.ports import Clock, TaskStore
 
 APPLYING_SECONDS = 0.05
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import structlog
 
 from coder.change import Snapshot, Worktree
+from coder.change_ports import Setup, Worktrees
 from coder.errors import CoderError, Fenced, Held, TurnError, Unavailable
-from coder.ports import Backend, Clock, LiveTurn, Logbook, Setup, TaskStore, Turn, Worktrees
+from coder.ports import Backend, Clock, LiveTurn, Logbook, TaskStore, Turn
 from coder.routing import EARLIER_BYTES, NATIVE, choose, conversation, directory, prompt
 from coder.runtime.asking import Asking, Interview
 from coder.runtime.boundary import Boundary

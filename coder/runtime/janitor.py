@@ -10,8 +10,9 @@ from uuid import UUID
 import structlog
 
 from coder.change import Worktree
+from coder.change_ports import ChangeStore, Worktrees
 from coder.errors import CoderError, Unavailable
-from coder.ports import ChangeStore, Clock, Worktrees
+from coder.ports import Clock
 
 EVERY_SECONDS = 3600.0
 

@@ -9,20 +9,10 @@ from uuid import UUID
 
 import structlog
 
+from coder.change_ports import ChangeStore, Setup, Worktrees
 from coder.errors import Unavailable
 from coder.frame_log import FrameLog
-from coder.ports import (
-    Backend,
-    ChangeStore,
-    Clock,
-    Guards,
-    Logbook,
-    PermissionStore,
-    Setup,
-    TaskStore,
-    Wakeups,
-    Worktrees,
-)
+from coder.ports import Backend, Clock, Guards, Logbook, PermissionStore, TaskStore, Wakeups
 from coder.runtime.asking import Asking
 from coder.runtime.boundary import Boundary
 from coder.runtime.dispatcher import Dispatcher

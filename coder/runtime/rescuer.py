@@ -10,8 +10,9 @@ from uuid import UUID
 
 import structlog
 
+from coder.change_ports import ChangeStore, Worktrees
 from coder.errors import CoderError, Held, Unavailable
-from coder.ports import ChangeStore, Clock, TaskStore, Worktrees
+from coder.ports import Clock, TaskStore
 from coder.runtime.boundary import Boundary
 from coder.runtime.wake import Wake
 

@@ -12,8 +12,9 @@ from uuid import UUID
 import structlog
 
 from coder.change import ChangeState, Claim, Found, Plan, display_path
+from coder.change_ports import ChangeStore, Worktrees
 from coder.errors import CheckoutDirty, CoderError, InternalError, MergeConflict, Unavailable
-from coder.ports import ChangeStore, Clock, Worktrees
+from coder.ports import Clock
 from coder.runtime.lease import Lease
 from coder.runtime.wake import Wake
 

@@ -12,10 +12,11 @@ from statistics import median, quantiles
 from time import perf_counter
 from uuid import uuid4
 
+from coder.change_ports import Worktrees
 from coder.events import AgentEvent, TextDelta
 from coder.git.worktrees import GitWorktrees
 from coder.host.logbook import FileLogbook
-from coder.ports import Turn, Worktrees
+from coder.ports import Turn
 from coder.postgres.changes import PostgresChanges
 from coder.postgres.frames import PostgresFrames
 from coder.postgres.listener import Listener
