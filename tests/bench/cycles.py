@@ -8,7 +8,7 @@ from time import perf_counter
 from coder.task import Ending, ExecutionPath, Left, Outcome
 from tests.bench.bed import Bed, Queue
 from tests.bench.figure import Figure, alternate
-from tests.bench.floors import raw_claims
+from tests.bench.floors import prototype, raw_claims
 
 CONNECTIONS = 2
 GROUP = 50
@@ -47,9 +47,9 @@ async def cycles(queue: Queue, tasks: int, *, connections: int = CONNECTIONS, gr
 
 
 async def claim_finish(bed: Bed) -> list[Figure]:
-    """Against raw single claims on ten connections."""
+    """Against raw single claims on ten connections; and the same of a bare prototype, which is what the design could reach here."""
     tasks = 2000 if bed.quick else 10000
-    async with bed.database() as queue, raw_claims(queue.dsn) as raw:
+    async with bed.database() as queue, raw_claims(queue.dsn) as raw, prototype(queue.dsn, CONNECTIONS, GROUP) as bare:
         sessions = tasks // 5
 
         async def program() -> float:
@@ -59,8 +59,12 @@ async def claim_finish(bed: Bed) -> list[Figure]:
             return await cycles(queue, tasks)
 
         rounds = await alternate(lambda: raw.rate(tasks // 2), program, 3 if bed.quick else 7)
+        best = await alternate(lambda: raw.rate(tasks // 2), lambda: bare.rate(tasks), 3 if bed.quick else 7)
     against = "raw single claims, ten connections"
-    return [rounds.figure(f"claim + finish + advance, groups of {GROUP} on {CONNECTIONS} connections", "/s", against, ">=", 2)]
+    return [
+        rounds.figure(f"claim + finish + advance, groups of {GROUP} on {CONNECTIONS} connections", "/s", against, ">=", 2),
+        best.figure("the same of two bare tables that keep no turn", "/s", against, ">=", None),
+    ]
 
 
 async def depth(bed: Bed) -> list[Figure]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 
@@ -55,6 +56,88 @@ async def raw_claims(dsn: str) -> AsyncIterator[RawClaims]:
         for claim in claims:
             await claim.fetchval()  # a statement that was only prepared keeps its locks until the next one ran
         yield RawClaims(connections, claims)
+
+
+PROTOTYPE = """
+create sequence bare_epoch;
+create table bare_sessions(id int primary key, state text not null, ready_at timestamptz not null default clock_timestamp(),
+    epoch bigint, owner uuid) with (fillfactor=60);
+create index on bare_sessions(ready_at) where state = 'ready';
+create index on bare_sessions(owner) where state = 'running';
+create table bare_tasks(id bigint generated always as identity primary key, session_id int, input text,
+    state text not null default 'pending', attempts int not null default 0, epoch bigint) with (fillfactor=80);
+create index on bare_tasks(session_id, id) where state = 'pending';
+create unique index on bare_tasks(session_id) where state = 'running';
+create function bare_finish(p_tasks bigint[], p_epochs bigint[], p_left int[]) returns setof int language plpgsql as $$
+declare v_sessions int[]; v_locked int[];
+begin
+    with ended as (
+        update bare_tasks t set state = 'completed' from unnest(p_tasks, p_epochs) e(id, epoch)
+        where t.id = e.id and t.epoch = e.epoch and t.state = 'running' returning t.session_id
+    ) select array_agg(session_id) || p_left into v_sessions from ended;
+    with mine as materialized (
+        select id from bare_sessions where id = any (v_sessions) and state = 'running' for update skip locked
+    ) select array_agg(id) into v_locked from mine;
+    update bare_sessions s set owner = null, epoch = null, ready_at = clock_timestamp(),
+        state = case when exists (select from bare_tasks t where t.session_id = s.id and t.state = 'pending') then 'ready' else 'idle' end
+        where s.id = any (v_locked);
+    return query select x from unnest(v_sessions) x where x <> all (coalesce(v_locked, '{}'));
+end $$"""
+PROTOTYPE_CLAIM = """
+with ready as materialized (
+    select id from bare_sessions where state = 'ready' order by ready_at limit $2 for update skip locked
+), heads as (
+    select h.id from ready r cross join lateral (
+        select t.id from bare_tasks t where t.session_id = r.id and t.state = 'pending' order by t.id limit 1) h
+), started as (
+    update bare_tasks t set state = 'running', epoch = nextval('bare_epoch'), attempts = attempts + 1 from heads h where t.id = h.id
+    returning t.id, t.epoch, t.session_id, t.input
+), taken as (
+    update bare_sessions s set state = 'running', owner = $1, epoch = t.epoch from started t where s.id = t.session_id
+) select id, epoch, input from started"""
+PLANS = "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set plan_cache_mode = force_generic_plan"
+
+
+class Prototype:
+    """Two bare tables claimed and ended in groups: what a cycle costs that says no word, keeps no turn and knows nothing but order."""
+
+    def __init__(self, connections: list[asyncpg.Connection[Any]], group: int) -> None:
+        self._connections = connections
+        self._group = group
+
+    async def rate(self, tasks: int) -> float:
+        """Claim + finish + advance cycles per second over a fresh queue of so many tasks, five a session."""
+        first = self._connections[0]
+        await first.execute("truncate bare_tasks, bare_sessions")
+        await first.execute("insert into bare_sessions (id, state) select id, 'ready' from generate_series(1, $1::int) id", tasks // 5)
+        await first.execute("insert into bare_tasks (session_id, input) select id, 'x' from bare_sessions, generate_series(1, 5)")
+        await first.execute("vacuum analyze bare_tasks, bare_sessions")
+        started = perf_counter()
+        done = sum(await asyncio.gather(*(self._drain(connection) for connection in self._connections)))
+        return done / (perf_counter() - started)
+
+    async def _drain(self, connection: asyncpg.Connection[Any]) -> int:
+        done, left, node = 0, [], uuid4()
+        while True:
+            rows = await connection.fetch(PROTOTYPE_CLAIM, node, self._group)
+            if not rows and not left:
+                return done
+            done += len(rows)
+            ended = [row["id"] for row in rows], [row["epoch"] for row in rows], left
+            left = [row[0] for row in await connection.fetch("select bare_finish($1, $2, $3)", *ended)]
+
+
+@asynccontextmanager
+async def prototype(dsn: str, connections: int, group: int) -> AsyncIterator[Prototype]:
+    """Make the bare queue."""
+    async with AsyncExitStack() as stack:
+        opened = []
+        for _ in range(connections):
+            opened.append(connection := await asyncpg.connect(dsn))
+            stack.push_async_callback(connection.close)
+            await connection.execute(PLANS)
+        await opened[0].execute(PROTOTYPE)
+        yield Prototype(opened, group)
 
 
 class Doorbell:
