@@ -410,6 +410,7 @@ create table change_files (
     deletions int,
     old_mode  text not null,
     new_mode  text not null,
+    hunks     jsonb not null default '[]',  -- numbered from 1; each [old start, lines, new start, lines, line in the diff, lines there]
     primary key (change_id, ordinal)
 );
 
@@ -1442,10 +1443,10 @@ begin
                coalesce((select sum((f ->> 'deletions')::int) from jsonb_array_elements(p_snapshot -> 'files') f), 0),
                p_diff, array(select jsonb_array_elements_text(p_snapshot -> 'warnings'))
         from tasks t where t.id = p_task;
-    insert into change_files (change_id, ordinal, path, display, old_path, operation, additions, deletions, old_mode, new_mode)
+    insert into change_files (change_id, ordinal, path, display, old_path, operation, additions, deletions, old_mode, new_mode, hunks)
         select fresh, f.ordinality, decode(f.value ->> 'path', 'hex'), f.value ->> 'display', decode(f.value ->> 'old_path', 'hex'),
                f.value ->> 'operation', (f.value ->> 'additions')::int, (f.value ->> 'deletions')::int, f.value ->> 'old_mode',
-               f.value ->> 'new_mode'
+               f.value ->> 'new_mode', coalesce(f.value -> 'hunks', '[]')
         from jsonb_array_elements(p_snapshot -> 'files') with ordinality f;
     return fresh;
 end $$;
@@ -2068,6 +2069,13 @@ create function coder.show_session(p_session uuid) returns table (
          left join session_worktrees w on w.session_id = s.id and w.removed_at is null
          left join lateral (select c.context_size, c.context_limit from chats c where c.session_id = s.id order by c.created_at desc limit 1) k on true
     where s.id = p_session;
+$$;
+
+create function coder.show_hunks(p_hunks jsonb) returns json language sql immutable as $$
+    select coalesce(json_agg(json_build_object(
+        'number', h.ordinality, 'old_start', h.value -> 0, 'old_lines', h.value -> 1, 'new_start', h.value -> 2, 'new_lines', h.value -> 3,
+        'diff_line', h.value -> 4, 'diff_lines', h.value -> 5) order by h.ordinality), '[]')
+    from jsonb_array_elements(p_hunks) with ordinality h;
 $$;
 
 create function coder.show_decision(p_decision uuid) returns table (

@@ -57,6 +57,25 @@ class Worktree:
 
 
 @dataclass(frozen=True, slots=True)
+class Hunk:
+    """One hunk of a file's diff.
+
+    Attributes:
+        old_start, new_start: its first line on either side, from 1; of an empty side the line before it.
+        old_lines, new_lines: how many lines it spans there.
+        diff_line: where its `@@` stands in the change's diff, as a line from 1.
+        diff_lines: how many lines of the diff it takes, that one included.
+    """
+
+    old_start: int
+    old_lines: int
+    new_start: int
+    new_lines: int
+    diff_line: int
+    diff_lines: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileChange:
     """One file of a change.
 
@@ -65,6 +84,8 @@ class FileChange:
         old_path: where a renamed or copied file came from, else None.
         additions, deletions: lines; None for a binary file.
         old_mode, new_mode: git modes as octal text, '000000' where there is no file.
+        hunks: of its diff, numbered from 1 in this order; none where there is nothing to choose from (binary, mode alone,
+            a file that became a link).
     """
 
     path: bytes
@@ -74,6 +95,7 @@ class FileChange:
     old_mode: str
     new_mode: str
     old_path: bytes | None = None
+    hunks: tuple[Hunk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

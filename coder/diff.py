@@ -1,19 +1,23 @@
 """What git prints about differences, read into rows.
 
-Job: the NUL-separated output of `git diff-tree` and `git merge-tree`, and the conflict markers of a merged file.
-Invariant: bytes in, rows out; a path is never decoded and never split at anything but NUL. Omitted: the patch itself, which
-passes through as git wrote it.
+Job: the NUL-separated output of `git diff-tree` and `git merge-tree`, where the hunks of a patch are, and the conflict markers of
+a merged file. Invariant: bytes in, rows out; a path is never decoded and never split at anything but NUL. Omitted: the lines of
+the patch, which passes through as git wrote it.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from coder.change import ConflictHunk, FileChange, Operation
+from coder.change import ConflictHunk, FileChange, Hunk, Operation
 
 NO_MODE = "000000"
 GITLINK = "160000"
+# Lines of content begin with a blank, a sign or a backslash and those of a binary patch have no blanks, so these are never content.
+_MARK = re.compile(rb"\n(?:diff --git |@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@)")
 
 _OPERATIONS: dict[str, Operation] = {
     "A": "added",
@@ -85,7 +89,7 @@ def parse_diff(out: bytes) -> tuple[tuple[FileChange, ...], bytes]:
     """Read `git diff-tree -r -z --raw --numstat -p` of two trees.
 
     Returns:
-        One row per file, and the patch as git wrote it.
+        One row per file, with its hunks, and the patch as git wrote it.
 
     Source: git-diff-tree(1), "Raw output format", and git-diff(1), "Other diff formats".
     """
@@ -110,7 +114,38 @@ def parse_diff(out: bytes) -> tuple[tuple[FileChange, ...], bytes]:
             )
         )
     # One more NUL stands between the listing and the patch.
-    return tuple(files), out[at + 1 :] if rows else b""
+    patch = out[at + 1 :] if rows else b""
+    sections = _sections(patch)
+    return tuple(replace(file, hunks=_hunks_of(file, sections)) for file in files), patch
+
+
+def _hunks_of(file: FileChange, sections: Iterator[tuple[Hunk, ...]]) -> tuple[Hunk, ...]:
+    """The hunks of the next file in a patch; a changed type takes two sections, a deletion and a creation."""
+    hunks = next(sections, ())
+    if file.operation != "type_changed":
+        return hunks
+    next(sections, ())
+    return ()
+
+
+def _sections(patch: bytes) -> Iterator[tuple[Hunk, ...]]:
+    """The hunks of each `diff --git` of a patch."""
+    hunks: list[Hunk] = []
+    line, counted = 1, 0
+    marks = [*_MARK.finditer(patch), None]
+    for mark, following in itertools.pairwise(marks):
+        assert mark is not None, "only the last one is the end"
+        if mark[1] is None:
+            yield tuple(hunks)
+            hunks = []
+            continue
+        start = mark.start() + 1
+        line, counted = line + patch.count(b"\n", counted, start), start
+        end = len(patch) if following is None else following.start() + 1
+        old_start, old_lines, new_start, new_lines = (int(digits) if digits else 1 for digits in mark.groups())
+        hunks.append(Hunk(old_start, old_lines, new_start, new_lines, line, patch.count(b"\n", start, end)))
+    if patch:
+        yield tuple(hunks)
 
 
 def parse_merge(out: bytes) -> Merged:

@@ -61,6 +61,7 @@ def show(
     context: typer.Context,
     change: ChangeId,
     patch: Annotated[bool, typer.Option("--patch", help="Only the diff's bytes, for `git apply`.")] = False,
+    hunks: Annotated[bool, typer.Option("--hunks", help="The diff as numbered parts, each named as `approve --hunk` takes it.")] = False,
     json: Json = False,
 ) -> None:
     """Show a change: its worktree, its files, its diff."""
@@ -77,7 +78,21 @@ def show(
     if row["turn_outcome"] != "completed":
         put(f"\nLook twice: the turn that made this was {row['turn_outcome']}.")
     put()
-    put_diff(row["diff"].removesuffix("\n"))
+    if hunks:
+        _put_hunks(row)
+    else:
+        put_diff(row["diff"].removesuffix("\n"))
+
+
+def _put_hunks(change: dict[str, Any]) -> None:
+    """Every part of a change under the name by which a decision names it."""
+    lines = change["diff"].split("\n")
+    for each in change["files"]:
+        put(f"{each['path']}  {each['operation']} {_lines(each)}")
+        for hunk in each["hunks"]:
+            put(f"{each['path']}:{hunk['number']}")
+            start = hunk["diff_line"] - 1
+            put_diff("\n".join(lines[start : start + hunk["diff_lines"]]))
 
 
 def _lines(each: dict[str, Any]) -> str:

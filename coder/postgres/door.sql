@@ -130,7 +130,7 @@ select row_to_json(x) as row from (
            c.base_commit, c.snapshot_commit, w.path as worktree,
            coalesce((select json_agg(json_build_object('path', f.display, 'old_path', coder.as_text(f.old_path), 'operation', f.operation,
                                                        'additions', f.additions, 'deletions', f.deletions, 'old_mode', f.old_mode,
-                                                       'new_mode', f.new_mode) order by f.ordinal)
+                                                       'new_mode', f.new_mode, 'hunks', coder.show_hunks(f.hunks)) order by f.ordinal)
                      from change_files f where f.change_id = c.id), '[]') as files,
            (select d.id from decisions d where d.change_id = c.id order by d.created_at desc limit 1) as decision_id,
            coder.as_text(c.diff) as diff

@@ -97,6 +97,7 @@ def snapshot_json(snapshot: Snapshot, number: int) -> dict[str, Any]:
                 "deletions": file.deletions,
                 "old_mode": file.old_mode,
                 "new_mode": file.new_mode,
+                "hunks": [[h.old_start, h.old_lines, h.new_start, h.new_lines, h.diff_line, h.diff_lines] for h in file.hunks],
             }
             for file in snapshot.files
         ],

@@ -204,6 +204,16 @@ class ListedChange(Shape):
     }  # fmt: skip
 
 
+class Hunk(Shape):
+    number: Annotated[int, Field(description="From 1 in its file; what a decision on parts names, together with the fingerprint")]
+    old_start: Annotated[int, Field(description="Its first line in the base, from 1")]
+    old_lines: int
+    new_start: Annotated[int, Field(description="Its first line in the snapshot, from 1")]
+    new_lines: int
+    diff_line: Annotated[int, Field(description="The line of `diff`, from 1, where its `@@` stands")]
+    diff_lines: Annotated[int, Field(description="How many lines of `diff` it takes, the `@@` included")]
+
+
 class ChangedFile(Shape):
     path: str
     old_path: str | None
@@ -212,6 +222,7 @@ class ChangedFile(Shape):
     deletions: int | None
     old_mode: str
     new_mode: str
+    hunks: Annotated[list[Hunk], Field(description="None where the file can only be decided on whole: binary, mode alone, another type")]
 
 
 class Change(ListedChange):
@@ -226,7 +237,9 @@ class Change(ListedChange):
     EXAMPLE = ListedChange.EXAMPLE | {
         "conflicts": [], "base_commit": COMMIT, "snapshot_commit": COMMIT[::-1], "worktree": Session.EXAMPLE["worktree"],
         "files": [{"path": "tests/test_parser.py", "old_path": None, "operation": "added", "additions": 2, "deletions": 0,
-                   "old_mode": "000000", "new_mode": "100644"}],
+                   "old_mode": "000000", "new_mode": "100644",
+                   "hunks": [{"number": 1, "old_start": 0, "old_lines": 0, "new_start": 1, "new_lines": 2,
+                              "diff_line": 5, "diff_lines": 3}]}],
         "decision_id": None,
         "diff": "diff --git a/tests/test_parser.py b/tests/test_parser.py\nnew file mode 100644\n"
                 "--- /dev/null\n+++ b/tests/test_parser.py\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coder.change import ConflictHunk, FileChange
+from coder.change import ConflictHunk, FileChange, Hunk
 from coder.diff import parse_conflicts, parse_diff, parse_merge, parse_raw
 
 BLOB = "1" * 40
@@ -35,6 +35,40 @@ def test_any_listing_is_read_back(rows: list[tuple[str, bytes, bytes | None, int
     assert list(files) == expected
     assert read == patch
     assert [(row.path, row.old_path, row.status) for row in parse_raw(raw)] == [(row[1], row[2], row[0]) for row in rows]
+
+
+def test_hunks_are_found_file_by_file() -> None:
+    """Also behind content that looks like a hunk or a file, beside binary files, and of a file whose type changed."""
+    rows = b"".join(
+        f":{old} {new} {BLOB} {BLOB} {letter}\0".encode() + name + b"\0"
+        for letter, old, new, name in (
+            ("M", "100644", "100644", b"a"),
+            ("M", "100644", "100644", b"bin"),
+            ("T", "100644", "120000", b"link"),
+            ("M", "100644", "100755", b"mode"),
+            ("D", "100644", "000000", b"z"),
+        )
+    )
+    counts = b"3\t1\ta\0-\t-\tbin\0" + b"1\t1\tlink\0" + b"0\t0\tmode\0" + b"0\t1\tz\0"
+    patch = (
+        b"diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1,2 +1,3 @@ def f():\n x\n+@@ -9 +9 @@\n+diff --git a/x b/x\n-y\n"
+        b"@@ -10 +11,2 @@\n u\n+v\n\\ No newline at end of file\n"
+        b"diff --git a/bin b/bin\nGIT binary patch\nliteral 1\nIcmZPo000310RR91\n\nliteral 0\nHcmV?d00001\n\n"
+        b"diff --git a/link b/link\ndeleted file mode 100644\n@@ -1 +0,0 @@\n-x\n"
+        b"diff --git a/link b/link\nnew file mode 120000\n@@ -0,0 +1 @@\n+x\n\\ No newline at end of file\n"
+        b"diff --git a/mode b/mode\nold mode 100644\nnew mode 100755\n"
+        b"diff --git a/z b/z\ndeleted file mode 100644\n@@ -1 +0,0 @@\n-z\n"
+    )
+    files, _ = parse_diff(rows + counts + b"\0" + patch)
+    assert {file.path: file.hunks for file in files} == {
+        b"a": (Hunk(1, 2, 1, 3, 4, 5), Hunk(10, 1, 11, 2, 9, 4)),
+        b"bin": (),
+        b"link": (),
+        b"mode": (),
+        b"z": (Hunk(1, 1, 0, 0, 35, 2),),
+    }
+    lines = patch.split(b"\n")
+    assert all(lines[hunk.diff_line - 1].startswith(b"@@ ") for file in files for hunk in file.hunks)
 
 
 def test_nothing() -> None:

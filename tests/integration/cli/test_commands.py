@@ -216,6 +216,12 @@ def test_a_change_is_approved(cli: Cli) -> None:
     assert [row["state"] for row in cli.json("change", "list", "--all")] == ["approved"]
 
 
+def test_the_hunks_of_a_change_are_shown_as_approve_names_them(cli: Cli) -> None:
+    change = cli.node.change()
+    shown = cli("change", "show", change["id"], "--hunks").stdout
+    assert shown.endswith("\ncaf\ufffd.txt  added +1 -0\ncaf\ufffd.txt:1\n@@ -0,0 +1 @@\n+olé\n")
+
+
 def test_into_the_checkout_and_committed(cli: Cli) -> None:
     change = cli.node.change()
     assert "checkout of demo" in decided(cli, "change", "approve", change["id"], "--commit").stdout

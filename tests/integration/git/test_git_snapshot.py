@@ -48,7 +48,7 @@ async def test_every_kind_of_change(bench: Bench) -> None:
     tree.at("was-file").unlink()
     tree.write("was-file/inside", "y\n")
     snapshot, _ = await bench.snapshot(worktree)
-    assert set(snapshot.files) == {
+    assert {replace(file, hunks=()) for file in snapshot.files} == {
         FileChange(b"moved.txt", "renamed", 0, 0, "100644", "100644", b"a.txt"),
         FileChange(b"b.txt", "modified", 1, 0, "100644", "100755"),
         FileChange(b"run.sh", "modified", 0, 0, "100755", "100644"),
@@ -61,6 +61,13 @@ async def test_every_kind_of_change(bench: Bench) -> None:
         FileChange(b"dir/only.txt", "deleted", 0, 1, "100644", "000000"),
         FileChange(b"was-file", "deleted", 0, 1, "100644", "000000"),
         FileChange(b"was-file/inside", "added", 1, 0, "000000", "100644"),
+    }
+    lines = snapshot.diff.split(b"\n")
+    assert {file.path: [lines[hunk.diff_line - 1] for hunk in file.hunks] for file in snapshot.files if file.hunks} == {
+        b"b.txt": [b"@@ -1 +1,2 @@"],
+        **{path: [b"@@ -0,0 +1 @@"] for path in (b"out", b"dangling", b"was-file/inside")},
+        b"new/deep.txt": [b"@@ -0,0 +1,2 @@"],
+        **{path: [b"@@ -1 +0,0 @@"] for path in (b"dir/only.txt", b"was-file")},
     }
     assert snapshot.warnings == ()
     assert bench.repo.git("rev-parse", f"refs/coder/{SESSION}/1") == snapshot.commit

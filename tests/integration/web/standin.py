@@ -122,7 +122,7 @@ def _snapshot(content: str, base: dict[str, Any]) -> dict[str, Any]:
     base_tree = tree(f"tree of {base['base_commit']}")
     files = [
         {"path": b"caf\xe9.txt".hex(), "display": "caf\ufffd.txt", "old_path": None, "operation": "added", "additions": 1, "deletions": 0,
-         "old_mode": "000000", "new_mode": "100644"}
+         "old_mode": "000000", "new_mode": "100644", "hunks": [[0, 0, 1, 1, 5, 2]]}
     ]  # fmt: skip
     return {
         "number": 1, "base_commit": base["base_commit"], "base_tree": base_tree, "base_version": base["base_version"],

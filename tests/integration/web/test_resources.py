@@ -159,6 +159,9 @@ async def test_changes(api: Api) -> None:
     shown = shaped(await api.get(f"/changes/{change['id']}"), Change)
     assert (shown["fingerprint"], shown["worktree"]) == (change["fingerprint"], f"/srv/worktrees/{change['session_id']}")
     assert [row["path"] for row in shown["files"]] == ["caf\ufffd.txt"]
+    (hunk,) = shown["files"][0]["hunks"]
+    assert [*hunk.values()] == [1, 0, 0, 1, 1, 5, 2]
+    assert shown["diff"].split("\n")[hunk["diff_line"] - 1].startswith("@@ -0,0 +1 @@")
     assert "olé" in shown["diff"]
     raw = await api.get(f"/changes/{change['id']}/diff")
     assert (raw.content, raw.headers["content-type"]) == (DIFF, "text/x-diff")
