@@ -46,7 +46,36 @@ create domain coder.turn_outcome as text constraint pending_changes_turn_outcome
     check (value in ('completed', 'failed', 'cancelled', 'interrupted'));
 create domain coder.file_operation as text constraint change_files_operation_check
     check (value in ('added', 'deleted', 'modified', 'renamed', 'copied', 'type_changed'));
+create domain coder.title as text constraint title_check check (length(value) <= 200);
 create domain coder.commit_id as text constraint session_worktrees_base_commit_check check (value ~ '^([0-9a-f]{40}|[0-9a-f]{64})$');
+
+-- ── directories ─────────────────────────────────────────────────────────────────────────────────────
+
+-- An absolute path without what says nothing: `//`, `.`, `..` and a `/` at its end.
+create function coder.normal_path(p_path text) returns text language plpgsql immutable strict as $$
+declare
+    v_kept text[] := '{}';
+    v_step text;
+begin
+    foreach v_step in array string_to_array(p_path, '/') loop
+        if v_step = '..' then
+            v_kept := v_kept[1:cardinality(v_kept) - 1];
+        elsif v_step not in ('', '.') then
+            v_kept := v_kept || v_step;
+        end if;
+    end loop;
+    return '/' || array_to_string(v_kept, '/');
+end $$;
+
+-- Whether a directory is this root or below it; both as coder.normal_path gives them.
+create function coder.is_inside(p_path text, p_root text) returns boolean language sql immutable as $$
+    select p_path = p_root or starts_with(p_path, rtrim(p_root, '/') || '/');
+$$;
+
+-- Where a session works: its own directory, else its workspace's default where that is inside the project, else the project's root.
+create function coder.effective_cwd(p_own text, p_default text, p_project text) returns text language sql immutable as $$
+    select coalesce(p_own, case when coder.is_inside(p_default, coder.normal_path(p_project)) then p_default end, coder.normal_path(p_project));
+$$;
 
 -- ── where things run ────────────────────────────────────────────────────────────────────────────────
 
@@ -80,13 +109,13 @@ create table projects (
     setup_timeout  interval not null default '10 minutes' check (setup_timeout > '0'),
     created_at     timestamptz not null default now()
 );
+create index projects_by_path on projects (coder.normal_path(path));
 
 create table workspaces (
-    id               text primary key check (id ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'),
-    title            text not null default '',
-    default_cwd      text check (default_cwd ~ '^/'),
-    created_at       timestamptz not null default now(),
-    last_activity_at timestamptz not null default now()
+    id          text primary key check (id ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'),
+    title       coder.title not null default '',
+    default_cwd text check (default_cwd ~ '^/'),
+    created_at  timestamptz not null default now()
 );
 insert into workspaces (id, title) values ('default', 'Default');
 
@@ -121,7 +150,7 @@ create table sessions (
     id               uuid primary key default gen_random_uuid(),
     project_id       uuid not null references projects,
     workspace_id     text not null default 'default' references workspaces,
-    title            text not null default '',
+    title            coder.title not null default '',
     status           text not null default 'idle' check (status in ('active', 'idle', 'closed')),
     on_failure       text not null default 'continue' check (on_failure in ('continue', 'hold')),
     cwd              text check (cwd ~ '^/'),
@@ -132,8 +161,12 @@ create table sessions (
     unique (id, project_id),
     check ((status = 'closed') = (closed_at is not null))
 ) with (fillfactor = 80);
-create index sessions_by_activity on sessions (last_activity_at desc, id);
-create index sessions_by_project on sessions (project_id, last_activity_at desc, id);
+-- Lists are read in the order of these, status by status (coder.find_sessions).
+create index sessions_by_activity on sessions (status, last_activity_at desc, id desc);
+create index sessions_by_project on sessions (project_id, status, last_activity_at desc, id desc);
+create index sessions_by_workspace on sessions (workspace_id, status, last_activity_at desc, id desc);
+create index sessions_by_both on sessions (project_id, workspace_id, status, last_activity_at desc, id desc);
+create index sessions_by_cwd on sessions (cwd, status, last_activity_at desc, id desc) where cwd is not null;
 
 -- One row per session decides whether it may run. `ready_at`: waiting since (ready), or due (scheduled).
 create table session_queue (
@@ -365,6 +398,7 @@ create table session_worktrees (
     created_at         timestamptz not null default now(),
     removed_at         timestamptz
 );
+create index session_worktrees_by_path on session_worktrees (path);
 create index session_worktrees_unfinished on session_worktrees (host_id)
     where unsnapshotted_task is not null or discard_decision is not null;
 
@@ -877,9 +911,9 @@ begin
     if found then
         perform coder.refuse('CD409', format('Task %s is already being run again, as task %s.', p_task, again));
     end if;
-    insert into tasks (project_id, session_id, chat_id, workspace_id, input, agent, model, mode_id, thinking_option_id, priority,
+    insert into tasks (project_id, session_id, chat_id, input, agent, model, mode_id, thinking_option_id, priority,
                        max_attempts, timeout, labels, retry_of, position)
-        values (t.project_id, t.session_id, t.chat_id, t.workspace_id, p_input, t.agent, t.model, t.mode_id, t.thinking_option_id,
+        values (t.project_id, t.session_id, t.chat_id, p_input, t.agent, t.model, t.mode_id, t.thinking_option_id,
                 t.priority, t.max_attempts, t.timeout, t.labels, t.id,
                 (select min(position) - 1 from tasks where session_id = t.session_id and waiting))
         returning id into again;
@@ -969,6 +1003,182 @@ end $$;
 create trigger sessions_before_update before update on sessions for each row
     when ((old.status, old.closed_at) is distinct from (new.status, new.closed_at) and current_setting('coder.actor', true) is distinct from 'node')
     execute function coder.session_before_update();
+
+-- ── the door: sessions and workspaces ───────────────────────────────────────────────────────────────
+
+-- A session's directory is kept as an absolute one inside its project; one that is relative starts at the project's root.
+create function coder.session_before_cwd() returns trigger language plpgsql as $$
+declare
+    v_project projects;
+    v_root text;
+begin
+    select * into v_project from projects where id = new.project_id;
+    v_root := coder.normal_path(v_project.path);
+    if new.cwd !~ '\S' then
+        perform coder.refuse('CD422', format('A working directory has a name; this one is empty. Name a directory inside %s.', v_root));
+    end if;
+    new.cwd := coder.normal_path(case when new.cwd ~ '^/' then new.cwd else v_root || '/' || new.cwd end);
+    if not coder.is_inside(new.cwd, v_root) then
+        perform coder.refuse('CD422', format('The directory %s is not inside project %s; name one inside %s.', new.cwd, v_project.name, v_root));
+    end if;
+    return new;
+end $$;
+create trigger sessions_before_cwd before insert or update of cwd on sessions for each row
+    when (new.cwd is not null) execute function coder.session_before_cwd();
+
+create function coder.workspace_before_write() returns trigger language plpgsql as $$
+begin
+    if new.default_cwd !~ '^/' then
+        perform coder.refuse('CD422', format('The default directory of a workspace is absolute, since its sessions are of many projects; %L is not.', new.default_cwd));
+    end if;
+    new.default_cwd := coder.normal_path(new.default_cwd);
+    return new;
+end $$;
+create trigger workspaces_before_write before insert or update of default_cwd on workspaces for each row
+    when (new.default_cwd is not null) execute function coder.workspace_before_write();
+
+create function coder.workspace_before_delete() returns trigger language plpgsql as $$
+begin
+    perform coder.refuse('CD409', 'The workspace "default" holds the sessions that are in no other; it cannot be deleted.');
+    return null;
+end $$;
+create trigger workspaces_before_delete before delete on workspaces for each row
+    when (old.id = 'default') execute function coder.workspace_before_delete();
+
+create function coder.check_title(p_title text) returns void language plpgsql as $$
+begin
+    if p_title is null or p_title !~ '\S' then
+        perform coder.refuse('CD422', 'A title says something; this one is empty.');
+    elsif length(p_title) > 200 then
+        perform coder.refuse('CD422', format('A title may have 200 characters; this one has %s.', length(p_title)));
+    end if;
+end $$;
+
+create function coder.set_title(p_session uuid, p_title text) returns uuid language plpgsql as $$
+begin
+    perform coder.check_title(p_title);
+    update sessions set title = p_title where id = p_session;
+    if not found then
+        perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
+    end if;
+    return p_session;
+end $$;
+
+-- Let the turns of a session start in this directory of its project; null: where its workspace or project says.
+create function coder.set_cwd(p_session uuid, p_cwd text) returns uuid language plpgsql as $$
+begin
+    update sessions set cwd = p_cwd where id = p_session;
+    if not found then
+        perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
+    end if;
+    return p_session;
+end $$;
+
+-- Make a workspace unless it is there; answers whether it was made.
+create function coder.add_workspace(p_workspace text) returns boolean language plpgsql as $$
+begin
+    if p_workspace is null or p_workspace !~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$' then
+        perform coder.refuse('CD422', format('A workspace is named by 1 to 40 of a-z, 0-9 and "-" (not at the ends); %L is not.', p_workspace));
+    end if;
+    insert into workspaces (id, title) values (p_workspace, p_workspace) on conflict do nothing;
+    return found;
+end $$;
+
+create function coder.set_workspace_title(p_workspace text, p_title text) returns text language plpgsql as $$
+begin
+    perform coder.check_title(p_title);
+    update workspaces set title = p_title where id = p_workspace;
+    return coder.workspace(p_workspace);
+end $$;
+
+-- Where turns of its sessions start that have no directory of their own; null: at the root of their project.
+create function coder.set_default_cwd(p_workspace text, p_cwd text) returns text language plpgsql as $$
+begin
+    update workspaces set default_cwd = p_cwd where id = p_workspace;
+    return coder.workspace(p_workspace);
+end $$;
+
+create function coder.workspace(p_workspace text) returns text language plpgsql as $$
+begin
+    perform from workspaces where id = p_workspace;
+    if not found then
+        perform coder.refuse('CD404', format('There is no workspace %s; `select id, title from workspaces` lists those that exist.', p_workspace));
+    end if;
+    return p_workspace;
+end $$;
+
+-- Delete a workspace: its sessions are closed and belong to `default` from then on. Answers how many were closed.
+create function coder.delete_workspace(p_workspace text) returns int language plpgsql as $$
+declare
+    v_session uuid;
+    v_closed int := 0;
+begin
+    perform coder.workspace(p_workspace);
+    perform from workspaces where id = p_workspace and id <> 'default' for update;  -- no session comes into it any more
+    if found then
+        for v_session in select id from sessions where workspace_id = p_workspace and status <> 'closed' order by id loop
+            perform coder.close_session(v_session);
+            v_closed := v_closed + 1;
+        end loop;
+        update sessions set workspace_id = 'default' where workspace_id = p_workspace;
+    end if;
+    delete from workspaces where id = p_workspace;
+    return v_closed;
+end $$;
+
+-- When something last happened in each workspace.
+create view coder.workspace_activity as
+    select w.id, greatest(w.created_at, max(a.last_activity_at)) as last_activity_at
+    from workspaces w
+    left join lateral (
+        select k.last_activity_at from (values ('active'), ('idle'), ('closed')) as s(status), lateral (
+            select last_activity_at from sessions where workspace_id = w.id and status = s.status
+            order by last_activity_at desc, id desc limit 1) k
+    ) a on true
+    group by w.id;
+
+-- The sessions that fit all filters (null: any), last active first, after the one of that time and id. One ordered scan for
+-- each status and, where a directory is asked for, for each way in which a session can be in it; each is planned for its values.
+create function coder.find_sessions(
+    p_statuses text[], p_project text, p_workspace text, p_cwd text, p_begins text, p_time timestamptz, p_id uuid, p_most int
+) returns table (id uuid, last_activity_at timestamptz) language plpgsql stable as $$
+declare
+    v_cwd text := coder.normal_path(p_cwd);
+    v_least text := lower(p_begins) || substr('00000000-0000-0000-0000-000000000000', length(p_begins) + 1);
+    v_most text := lower(p_begins) || substr('ffffffff-ffff-ffff-ffff-ffffffffffff', length(p_begins) + 1);
+    v_fits text := '';
+    v_order text := format(' order by k.last_activity_at desc, k.id desc limit %s', p_most);
+    v_steps text[] := string_to_array(ltrim(v_cwd, '/'), '/');
+    v_projects uuid[];
+    v_workspaces text[];
+    v_ways text;
+begin
+    if v_least !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+        return;  -- no id begins so
+    end if;
+    v_fits := v_fits || case when p_project is null then '' else format(' and k.project_id = %L', coder.project_id(p_project)) end;
+    v_fits := v_fits || case when p_workspace is null then '' else format(' and k.workspace_id = %L', p_workspace) end;
+    v_fits := v_fits || case when v_least is null then '' else format(' and k.id between %L and %L', v_least, v_most) end;
+    v_fits := v_fits || case when p_time is null then '' else format(' and (k.last_activity_at, k.id) < (%L, %L)', p_time, p_id) end;
+    if p_cwd is not null then  -- where sessions inherit this directory: from their workspace, or from their project
+        select array_agg(p.id), array_agg(w.id) into v_projects, v_workspaces
+        from (select projects.id, coder.normal_path(path) as root from projects where coder.normal_path(path) = any (array(
+                  select '/' || array_to_string(v_steps[1:n], '/') from generate_series(0, cardinality(v_steps)) n)) offset 0) p
+        join workspaces w on w.default_cwd = v_cwd or (p.root = v_cwd and coder.is_inside(w.default_cwd, p.root) is not true);
+    end if;
+    select string_agg(case when p_cwd is null then
+            format('(select k.id, k.last_activity_at from sessions k where k.status = %L%s%s)', s.status, v_fits, v_order)
+        else
+            format('(select k.id, k.last_activity_at from sessions k where k.cwd = %L and k.status = %L%s%s)', v_cwd, s.status, v_fits, v_order)
+            || format(' union all (select k.id, k.last_activity_at from unnest(%L::uuid[], %L::text[]) as i(project, workspace), lateral ('
+                      'select k.id, k.last_activity_at from sessions k where k.project_id = i.project and k.workspace_id = i.workspace'
+                      ' and k.cwd is null and k.status = %L%s%s) k%s)', v_projects, v_workspaces, s.status, v_fits, v_order, v_order)
+            || format(' union all (select k.id, k.last_activity_at from session_worktrees t join sessions k on k.id = t.session_id'
+                      ' where t.path = %L and t.removed_at is null and k.status = %L%s%s)', v_cwd, s.status, v_fits, v_order)
+        end, ' union all ')
+    into v_ways from unnest(coalesce(p_statuses, '{active,idle,closed}')) as s(status);
+    return query execute format('select distinct k.id, k.last_activity_at from (%s) k%s', v_ways, v_order);
+end $$;
 
 -- ── the door: deciding on a change ──────────────────────────────────────────────────────────────────
 
@@ -2055,18 +2265,18 @@ $$;
 
 create function coder.show_session(p_session uuid) returns table (
     id uuid, project_id uuid, project text, workspace_id text, title text, status text, queue_state text, waiting_for_host boolean,
-    held_by bigint, on_failure text, cwd text, worktree text, host_id uuid, pending_tasks bigint, running_task bigint, open_change_id uuid,
+    held_by bigint, on_failure text, cwd text, effective_cwd text, worktree text, host_id uuid, pending_tasks bigint, running_task bigint, open_change_id uuid,
     context_size bigint, context_limit bigint, compacted_from uuid, created_at timestamptz, last_activity_at timestamptz, closed_at timestamptz
 ) language sql rows 1 as $$
     select s.id, s.project_id, p.name, s.workspace_id, s.title, s.status, q.state,
            q.state in ('ready', 'scheduled') and q.host_id is not null
                and not exists (select from nodes n where n.host_id = q.host_id and n.lease_until > clock_timestamp()),
-           q.held_by, s.on_failure, s.cwd, w.path, q.host_id,
+           q.held_by, s.on_failure, s.cwd, coder.effective_cwd(s.cwd, g.default_cwd, p.path), w.path, q.host_id,
            (select count(*) from tasks t where t.session_id = s.id and t.waiting), q.running_task,
            (select c.id from pending_changes c where c.session_id = s.id and c.state in ('pending', 'applying', 'conflicted')),
            k.context_size, k.context_limit, s.compacted_from, s.created_at, s.last_activity_at, s.closed_at
-    from sessions s join projects p on p.id = s.project_id left join session_queue q on q.session_id = s.id
-         left join session_worktrees w on w.session_id = s.id and w.removed_at is null
+    from sessions s join projects p on p.id = s.project_id join workspaces g on g.id = s.workspace_id
+         left join session_queue q on q.session_id = s.id left join session_worktrees w on w.session_id = s.id and w.removed_at is null
          left join lateral (select c.context_size, c.context_limit from chats c where c.session_id = s.id order by c.created_at desc limit 1) k on true
     where s.id = p_session;
 $$;
@@ -2076,6 +2286,13 @@ create function coder.show_hunks(p_hunks jsonb) returns json language sql immuta
         'number', h.ordinality, 'old_start', h.value -> 0, 'old_lines', h.value -> 1, 'new_start', h.value -> 2, 'new_lines', h.value -> 3,
         'diff_line', h.value -> 4, 'diff_lines', h.value -> 5) order by h.ordinality), '[]')
     from jsonb_array_elements(p_hunks) with ordinality h;
+$$;
+
+create function coder.show_workspace(p_workspace text) returns table (
+    id text, title text, default_cwd text, session_count bigint, created_at timestamptz, last_activity_at timestamptz
+) language sql rows 1 as $$
+    select w.id, w.title, w.default_cwd, (select count(*) from sessions s where s.workspace_id = w.id), w.created_at, a.last_activity_at
+    from workspaces w join coder.workspace_activity a on a.id = w.id where w.id = p_workspace;
 $$;
 
 create function coder.show_decision(p_decision uuid) returns table (

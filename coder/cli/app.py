@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from coder import __version__
-from coder.cli import changes, exits, permissions, projects, service, sessions, tasks
+from coder.cli import changes, exits, permissions, projects, service, sessions, tasks, workspaces
 from coder.cli.desk import Desk, desk
 from coder.cli.house import House
 
@@ -59,6 +59,7 @@ def build(house: House) -> typer.Typer:
     app.command()(tasks.run)
     app.add_typer(tasks.commands, name="task")
     app.add_typer(sessions.commands, name="session")
+    app.add_typer(workspaces.commands, name="workspace")
     app.add_typer(permissions.commands, name="permission")
     app.add_typer(permissions.rules, name="rule")
     app.add_typer(changes.commands, name="change")

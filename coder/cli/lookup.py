@@ -15,7 +15,7 @@ LOOK = {
     "session": "`coder change list` and `coder session list` show them",
 }
 LATEST = 2000
-"""A beginning is looked for among so many of the latest; whole ids always work."""
+"""A beginning is looked for among so many of the latest (of sessions among all); whole ids always work."""
 
 
 def session(door: SyncDoor, given: str) -> UUID:
@@ -25,7 +25,7 @@ def session(door: SyncDoor, given: str) -> UUID:
         NotFound: no session is meant.
         InvalidInput: several are, or it cannot be an id.
     """
-    return _whole(given) or _one(given, _beginning_with(door, "session_list", given), "session")
+    return _whole(given) or _one(given, _sessions(door, given), "session")
 
 
 def permission(door: SyncDoor, given: str) -> UUID:
@@ -58,7 +58,7 @@ def change(door: SyncDoor, given: str) -> dict[str, Any]:
     whole = _whole(given)
     if whole is None:
         changes = _beginning_with(door, "change_list", given)
-        found = _one(given, changes + _beginning_with(door, "session_list", given), "change or session")
+        found = _one(given, changes + _sessions(door, given), "change or session")
         return door.row("change_get", change_id=found) if found in changes else _open_change(door, found)
     try:
         return door.row("change_get", change_id=whole)
@@ -86,6 +86,10 @@ def _whole(given: str) -> UUID | None:
 
 def _beginning_with(door: SyncDoor, statement: str, given: str, **where: Any) -> list[UUID]:
     return [UUID(row["id"]) for row in door.rows(statement, limit=LATEST, **where) if row["id"].startswith(given.lower())]
+
+
+def _sessions(door: SyncDoor, given: str) -> list[UUID]:
+    return [UUID(row["id"]) for row in door.rows("session_list", q=given, limit=LATEST)]
 
 
 def _one(given: str, found: list[UUID], what: str) -> UUID:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ def list_(
     status: Annotated[str | None, typer.Option(help="Comma-separated: active, idle, closed.")] = None,
     project: Annotated[str | None, typer.Option(help="Only of this project.", metavar="NAME")] = None,
     workspace: Annotated[str | None, typer.Option(help="Only of this workspace.", metavar="NAME")] = None,
+    cwd: Annotated[str | None, typer.Option(help="Only those that work in this directory.", metavar="PATH")] = None,
     limit: Limit = 50,
     json: Json = False,
 ) -> None:
@@ -30,7 +32,8 @@ def list_(
     statuses = [word.strip() for word in (status or "").split(",") if word.strip()]
     if odd := [word for word in statuses if word not in STATUSES]:
         raise InvalidInput(f"A session is {', '.join(STATUSES)}; {odd[0]!r} is none of these.")
-    rows = desk(context).door.rows("session_list", statuses=statuses or None, project=project, workspace_id=workspace, limit=limit)
+    where = {"statuses": statuses or None, "project": project, "workspace_id": workspace, "cwd": cwd and os.path.abspath(cwd)}
+    rows = desk(context).door.rows("session_list", **where, limit=limit)
     if json:
         put_json(rows)
         return
@@ -59,6 +62,47 @@ def show(
     for message in said:
         put(f"\n{message['role']}, {when(message['created_at'])}{'' if message['state'] == 'complete' else ', ' + message['state']}")
         put(message["text"])
+
+
+@commands.command()
+def title(
+    context: typer.Context,
+    session: SessionId,
+    title: Annotated[str, typer.Argument(metavar="TITLE", help="At most 200 characters.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Name a session."""
+    door = desk(context).door
+    row = door.row("session_title", session_id=lookup.session(door, session), title=title)
+    if json:
+        put_json(row)
+    else:
+        put(f"Session {row['id']} is called {row['title']!r}.")
+
+
+@commands.command()
+def cwd(
+    context: typer.Context,
+    session: SessionId,
+    directory: Annotated[
+        str | None, typer.Argument(metavar="PATH", help="Inside the project; a relative one starts at its root.", show_default=False)
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Back to the directory of its workspace or project.")] = False,
+    json: Json = False,
+) -> None:
+    """Show where a session's turns start, or let them start in another directory."""
+    if clear and directory is not None:
+        raise InvalidInput("Give a directory or --clear, not both.")
+    door = desk(context).door
+    session_id = lookup.session(door, session)
+    if directory is not None:
+        row = door.row("session_set_cwd", session_id=session_id, cwd=directory)
+    else:
+        row = door.row("session_clear_cwd" if clear else "session_cwd", session_id=session_id)
+    if json:
+        put_json(row)
+    else:
+        put(f"Turns start in {row['effective']}{'' if row['explicit'] else ', as its workspace or project says'}.")
 
 
 @commands.command()

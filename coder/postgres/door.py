@@ -17,6 +17,7 @@ STATEMENTS = load("door.sql")
 NOUNS = {
     "change": ("change", "coder change list"),
     "session": ("session", "coder session list"),
+    "workspace": ("workspace", "coder workspace list"),
     "decision": ("decision", "coder change list"),
     "permission": ("permission", "coder permission list --all"),
     "rule": ("rule", "coder rule list PROJECT"),

@@ -81,14 +81,10 @@ select row_to_json(t) as row from (select coder.resume(:task) as id) q, lateral 
 select row_to_json(x) as row from (select :task::bigint as id, coder.dismiss(:task) as state) x;
 
 -- name: session_list
-select row_to_json(x) as row from (
-    select s.* from sessions k, lateral (select * from coder.show_session(k.id)) s
-    where (:statuses::text[] is null or k.status = any (:statuses))
-      and (:project::text is null or k.project_id = coder.project_id(:project))
-      and (:workspace_id::text is null or k.workspace_id = :workspace_id)
-      and (:before_time::timestamptz is null or (k.last_activity_at, k.id) < (:before_time, :before_id::uuid))
-    order by k.last_activity_at desc, k.id desc limit :limit
-) x;
+select row_to_json(s) as row
+from coder.find_sessions(:statuses, :project, :workspace_id, :cwd, :q, :before_time, :before_id, :limit) f,
+     lateral (select * from coder.show_session(f.id)) s
+order by f.last_activity_at desc, f.id desc;
 
 -- name: session_get
 select row_to_json(s) as row from coder.show_session(:session_id) s;
@@ -104,6 +100,48 @@ select row_to_json(x) as row from (select :session_id::uuid as id, coder.reopen_
 -- name: session_chat
 select row_to_json(x) as row from (select coder.open_chat(:session_id) as id) q,
     lateral (select * from coder.show_chat(q.id)) x;
+
+-- name: session_title
+select row_to_json(s) as row from (select coder.set_title(:session_id, :title) as id) done, lateral (select * from coder.show_session(done.id)) s;
+
+-- name: session_cwd
+select json_build_object('explicit', s.cwd, 'effective', s.effective_cwd) as row from coder.show_session(:session_id) s;
+
+-- name: session_set_cwd
+select json_build_object('explicit', s.cwd, 'effective', s.effective_cwd) as row
+from (select coder.set_cwd(:session_id, :cwd) as id) done, lateral (select * from coder.show_session(done.id)) s;
+
+-- name: session_clear_cwd
+select json_build_object('explicit', s.cwd, 'effective', s.effective_cwd) as row
+from (select coder.set_cwd(:session_id, null) as id) done, lateral (select * from coder.show_session(done.id)) s;
+
+-- name: workspace_list
+select row_to_json(x) as row from (
+    select id, last_activity_at from coder.workspace_activity
+    where (:before_time::timestamptz is null or (last_activity_at, id) < (:before_time, :before_id::text))
+    order by last_activity_at desc, id desc limit :limit
+) a, lateral (select * from coder.show_workspace(a.id)) x
+order by a.last_activity_at desc, a.id desc;
+
+-- name: workspace_get
+select row_to_json(w) as row from coder.show_workspace(coder.workspace(:workspace_id)) w;
+
+-- name: workspace_add
+select row_to_json(x) as row from (
+    select w.*, done.made from (select :workspace_id::text as id, coder.add_workspace(:workspace_id) as made) done,
+        lateral (select * from coder.show_workspace(done.id)) w
+) x;
+
+-- name: workspace_title
+select row_to_json(w) as row from (select coder.set_workspace_title(:workspace_id, :title) as id) done,
+    lateral (select * from coder.show_workspace(done.id)) w;
+
+-- name: workspace_default_cwd
+select row_to_json(w) as row from (select coder.set_default_cwd(:workspace_id, :cwd) as id) done,
+    lateral (select * from coder.show_workspace(done.id)) w;
+
+-- name: workspace_delete
+select row_to_json(x) as row from (select :workspace_id::text as id, coder.delete_workspace(:workspace_id) as closed_count) x;
 
 -- name: message_list
 select row_to_json(x) as row from (

@@ -41,6 +41,7 @@ SessionId = Annotated[UUID, Path(description="The session's id", examples=[SESSI
 ChangeId = Annotated[UUID, Path(description="The change's id", examples=[CHANGE_ID])]
 DecisionId = Annotated[UUID, Path(description="The decision's id", examples=[DECISION_ID])]
 PermissionId = Annotated[UUID, Path(description="The permission's id", examples=[PERMISSION_ID])]
+WorkspaceId = Annotated[str, Path(description="1 to 40 of a-z, 0-9 and `-`, not at the ends", examples=["payments"])]
 ProjectName = Annotated[str, Path(description="Its id or name", examples=["demo"])]
 ByProject = Annotated[str | None, Query(alias="project_id", description="Only of this project, by id or name", examples=["demo"])]
 BySession = Annotated[str | None, Query(alias="session_id", description="Only of this session", examples=[SESSION_ID])]

@@ -76,3 +76,8 @@ async def page(door: Door, statement: str, limit: int, key: Callable[[dict[str, 
 def words(given: str | None) -> list[str]:
     """A comma-separated parameter as its words, blanks left out."""
     return [word.strip() for word in (given or "").split(",") if word.strip()]
+
+
+def given(value: str | None) -> str | None:
+    """A filter as it was given, None for a blank one, which is ignored."""
+    return value.strip() or None if value else None

@@ -8,15 +8,28 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from coder.web.asking import ByProject, SessionId, TheDoor
 from coder.web.openapi import answers
-from coder.web.paging import Cursor, Limit, decode, page, words
-from coder.web.shapes import Chat, Message, Page, Session, SessionPage
+from coder.web.paging import Cursor, Limit, decode, given, page, words
+from coder.web.shapes import Chat, Cwd, Message, Page, Session, SessionPage
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 
 STATUSES = frozenset({"active", "idle", "closed"})
+
+
+class Title(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"title": "The parser's tests"}]})
+
+    title: Annotated[str, Field(description="1 to 200 characters")]
+
+
+class NewCwd(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"cwd": "/srv/demo/api"}]})
+
+    cwd: Annotated[str, Field(description="A directory inside the project: absolute, or relative to the project's root")]
 
 
 @router.get("", responses=answers(Session, 404, page=SessionPage))
@@ -27,10 +40,14 @@ async def list_sessions(
     status: Annotated[
         str | None, Query(description="Comma-separated: active, idle, closed; other words are ignored and named", examples=["active,idle"])
     ] = None,
+    cwd: Annotated[
+        str | None, Query(description="Only those whose effective cwd or worktree is this directory", examples=["/srv/demo/api"])
+    ] = None,
+    q: Annotated[str | None, Query(description="Only those whose id begins so", examples=["5c1f0a52"])] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> JSONResponse:
-    """The sessions, last active first."""
+    """The sessions, last active first. Filters are combined; blank ones are ignored."""
     asked = words(status)
     known = sorted(STATUSES.intersection(asked))
     time, last = decode(cursor, datetime, UUID)
@@ -39,9 +56,11 @@ async def list_sessions(
         "session_list",
         limit,
         lambda row: [row["last_activity_at"], row["id"]],
-        project=project or None,
-        workspace_id=workspace_id or None,
+        project=given(project),
+        workspace_id=given(workspace_id),
         statuses=known or None,
+        cwd=given(cwd),
+        q=given(q),
         before_time=time,
         before_id=last,
     )
@@ -60,6 +79,30 @@ async def list_messages(session_id: SessionId, door: TheDoor, limit: Limit = 50,
     (after,) = decode(cursor, int)
     await door.row("session_get", session_id=session_id)
     return JSONResponse(await page(door, "message_list", limit, lambda row: [row["ordinal"]], session_id=session_id, after=after))
+
+
+@router.put("/{session_id}/title", responses=answers(Session, 404))
+async def set_title(session_id: SessionId, asked: Title, door: TheDoor) -> JSONResponse:
+    """Name a session; until then it is named after its first message."""
+    return JSONResponse(await door.row("session_title", session_id=session_id, title=asked.title))
+
+
+@router.get("/{session_id}/cwd", responses=answers(Cwd, 404))
+async def get_cwd(session_id: SessionId, door: TheDoor) -> JSONResponse:
+    """Where the session's turns start."""
+    return JSONResponse(await door.row("session_cwd", session_id=session_id))
+
+
+@router.put("/{session_id}/cwd", responses=answers(Cwd, 404))
+async def set_cwd(session_id: SessionId, asked: NewCwd, door: TheDoor) -> JSONResponse:
+    """Let the session's turns start in this directory of the project, which is the same directory of its worktree."""
+    return JSONResponse(await door.row("session_set_cwd", session_id=session_id, cwd=asked.cwd))
+
+
+@router.delete("/{session_id}/cwd", responses=answers(Cwd, 404))
+async def clear_cwd(session_id: SessionId, door: TheDoor) -> JSONResponse:
+    """Let the session's turns start where its workspace or project says."""
+    return JSONResponse(await door.row("session_clear_cwd", session_id=session_id))
 
 
 @router.post("/{session_id}/chats", status_code=201, responses=answers(Chat, 404, 409, status=201, said="Opened"))

@@ -133,7 +133,8 @@ class Session(Shape):
     waiting_for_host: Annotated[bool | None, Field(description="No node is alive on the session's host")]
     held_by: Annotated[int | None, Field(description="The task that waits for resume, retry or dismiss")]
     on_failure: Literal["continue", "hold"]
-    cwd: str | None
+    cwd: Annotated[str | None, Field(description="Its own working directory, inside the project; null = its workspace's or project's")]
+    effective_cwd: Annotated[str, Field(description="Where its turns start, each in this directory of the session's worktree")]
     worktree: str | None
     host_id: UUID | None
     pending_tasks: int
@@ -149,10 +150,41 @@ class Session(Shape):
     EXAMPLE = {
         "id": SESSION_ID, "project_id": PROJECT_ID, "project": "demo", "workspace_id": "default", "title": "Add a test for the parser",
         "status": "idle", "queue_state": "idle", "waiting_for_host": False, "held_by": None, "on_failure": "continue", "cwd": None,
-        "worktree": "/home/ada/.local/share/coder/worktrees/5c1f0a52", "host_id": HOST_ID, "pending_tasks": 0, "running_task": None,
+        "effective_cwd": "/srv/demo", "worktree": "/home/ada/.local/share/coder/worktrees/5c1f0a52",
+        "host_id": HOST_ID, "pending_tasks": 0, "running_task": None,
         "open_change_id": CHANGE_ID, "context_size": 5210, "context_limit": 200000, "compacted_from": None, "created_at": EARLIER,
         "last_activity_at": LATER, "closed_at": None,
     }  # fmt: skip
+
+
+class Cwd(Shape):
+    explicit: Annotated[str | None, Field(description="The session's own")]
+    effective: Annotated[
+        str, Field(description="The session's own, else its workspace's default inside the project, else the project's root")
+    ]
+
+    EXAMPLE = {"explicit": "/srv/demo/api", "effective": "/srv/demo/api"}
+
+
+class Workspace(Shape):
+    id: str
+    title: str
+    default_cwd: Annotated[str | None, Field(description="Where turns of its sessions start, in projects that it is inside of")]
+    session_count: int
+    created_at: AwareDatetime
+    last_activity_at: AwareDatetime
+
+    EXAMPLE = {
+        "id": "payments", "title": "Payments", "default_cwd": "/srv/demo/api", "session_count": 12, "created_at": EARLIER,
+        "last_activity_at": LATER,
+    }  # fmt: skip
+
+
+class DeletedWorkspace(Shape):
+    id: str
+    closed_count: Annotated[int, Field(description="Sessions that were open; all of its sessions are in `default` now")]
+
+    EXAMPLE = {"id": "payments", "closed_count": 3}
 
 
 class Message(Shape):

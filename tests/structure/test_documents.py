@@ -98,7 +98,8 @@ def test_the_example_names_every_setting_with_its_default() -> None:
 def test_the_sql_contract_names_what_people_may_use() -> None:
     page = (TOP / "docs/sql.md").read_text()
     functions = ("enqueue", "cancel", "retry", "resume", "dismiss", "approve", "reject", "close_session", "reopen_session", "open_chat",
-                 "allow", "deny", "answer", "add_rule", "probe_agents")  # fmt: skip
+                 "allow", "deny", "answer", "add_rule", "probe_agents", "set_title", "set_cwd", "add_workspace", "delete_workspace",
+                 "find_sessions")  # fmt: skip
     for function in functions:
         assert f"create function coder.{function}(" in SCHEMA
         assert f"coder.{function}(" in page

@@ -59,7 +59,7 @@ def test_retry_puts_a_copy_at_the_head(bench: Bench, node: Node, state: str) -> 
     old = ended(bench, node, state, priority=4, agent="x", model="m", labels=["l"], workspace_id="w")
     ear = bench.listen("tasks_new")
     again = bench.task(bench.value("select coder.retry(%s)", old.id))
-    same = ("project_id", "session_id", "input", "agent", "model", "labels", "priority", "max_attempts", "timeout", "workspace_id")
+    same = ("project_id", "session_id", "input", "agent", "model", "labels", "priority", "max_attempts", "timeout")
     assert all(getattr(again, name) == getattr(old, name) for name in same)
     assert (again.retry_of, again.state, again.attempts, again.opens_session) == (old.id, "pending", 0, False)
     assert bench.task(old.id).state == state

@@ -14,7 +14,9 @@ from coder.web.shapes import (
     AddedTask,
     Change,
     Chat,
+    Cwd,
     Decision,
+    DeletedWorkspace,
     ListedChange,
     Message,
     Page,
@@ -24,14 +26,16 @@ from coder.web.shapes import (
     Session,
     SessionPage,
     Task,
+    Workspace,
 )
 from coder.web.system import Agent, Health, Probe, Ready, Status
 
-SINGLE = (Project, Task, AddedTask, Session, Chat, Change, Decision, Permission, PermissionRule, Status, Health, Ready, Probe)
+SINGLE = (Project, Task, AddedTask, Session, Cwd, Chat, Workspace, DeletedWorkspace, Change, Decision, Permission, PermissionRule, Status,
+          Health, Ready, Probe)  # fmt: skip
 MODELS = {
     "ProjectPage": Page[Project], "TaskPage": Page[Task], "SessionPage": SessionPage, "MessagePage": Page[Message],
     "ListedChangePage": Page[ListedChange], "AgentPage": Page[Agent],
-    "PermissionPage": Page[Permission], "PermissionRulePage": Page[PermissionRule],
+    "WorkspacePage": Page[Workspace], "PermissionPage": Page[Permission], "PermissionRulePage": Page[PermissionRule],
 } | {model.__name__: model for model in SINGLE}  # fmt: skip
 PROMISED = {
     "POST /projects", "GET /projects", "GET /projects/{project}", "POST /tasks", "GET /tasks", "GET /tasks/{task}",
@@ -43,7 +47,9 @@ PROMISED = {
     "DELETE /projects/{project}/permission-rules/{rule_id}", "POST /sessions/{session_id}/chats", "GET /permissions",
     "GET /permissions/{permission_id}", "POST /permissions/{permission_id}/allow", "POST /permissions/{permission_id}/deny",
     "POST /permissions/{permission_id}/answer", "POST /agents/probe", "GET /decisions/{decision_id}", "GET /agents", "GET /status",
-    "GET /health", "GET /ready",
+    "GET /health", "GET /ready", "PUT /sessions/{session_id}/title", "GET /sessions/{session_id}/cwd", "PUT /sessions/{session_id}/cwd",
+    "DELETE /sessions/{session_id}/cwd", "GET /workspaces", "PUT /workspaces/{workspace_id}", "GET /workspaces/{workspace_id}",
+    "PUT /workspaces/{workspace_id}/title", "PUT /workspaces/{workspace_id}/default-cwd", "DELETE /workspaces/{workspace_id}",
 }  # fmt: skip
 
 

@@ -23,3 +23,9 @@ class Api:
 
     async def post(self, path: str, **given: Any) -> httpx.Response:
         return await self.client.post(f"/api/v1{path}", **given)
+
+    async def put(self, path: str, **given: Any) -> httpx.Response:
+        return await self.client.put(f"/api/v1{path}", **given)
+
+    async def delete(self, path: str, **given: Any) -> httpx.Response:
+        return await self.client.delete(f"/api/v1{path}", **given)
