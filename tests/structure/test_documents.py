@@ -16,7 +16,7 @@ from coder.permission import PermissionState, Policy
 from coder.postgres.listener import CHANNELS
 from coder.postgres.tasks import MESSAGE_STATES
 from coder.task import ENDED, TRANSITIONS, ExecutionPath, Outcome, Reason, TaskState
-from tests.structure import wire
+from tests.structure import wire, wire_types
 from tests.structure.lifecycle import AGENT_SESSION, CHANGE, DECISION, PERMISSION, QUEUE, draw
 
 TOP = Path(__file__).parents[2]
@@ -71,6 +71,13 @@ def test_the_lifecycles_are_drawn_from_the_tables() -> None:
 def test_the_wire_is_described_from_the_code_with_an_example_of_each_frame() -> None:
     assert wire.complete(), "tests/structure/wire.py has one example of every frame and operation, in their order"
     assert (TOP / "docs/wire.md").read_text() == wire.draw(), "run python -m tests.structure.wire > docs/wire.md"
+
+
+def test_the_panels_types_of_the_wire_are_those_of_the_code() -> None:
+    written = (TOP / "coder/web/panel/src/live/wire.ts").read_text()
+    assert written == wire_types.draw(), "run python -m tests.structure.wire_types > coder/web/panel/src/live/wire.ts"
+    for shape, example in ((wire_types.StoredMessage, wire.MESSAGE), (wire_types.QueuedMessage, wire.QUEUED)):
+        assert list(shape.__annotations__) == list(example)
 
 
 def test_every_example_of_the_wire_is_what_the_code_reads() -> None:

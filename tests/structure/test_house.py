@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[2]
-ROOMS = sorted(path for path in (TOP / "coder").rglob("*.py"))
+ROOMS = sorted(path for path in (TOP / "coder").rglob("*.py") if "node_modules" not in path.parts)
+PANES = sorted(path for path in (TOP / "coder/web/panel/src").rglob("*.ts*") if path.name not in ("wire.ts", "schema.d.ts"))
 WIRING = {"__init__", "__main__", "main", "service", "doctor", "where"}
 PURE = sorted(path for path in (TOP / "coder").glob("*.py") if path.stem not in WIRING)
 WORLDS = {"asyncio", "time", "random", "os", "logging", "subprocess", "asyncpg", "httpx", "fastapi"}
@@ -21,7 +22,7 @@ SHOWN = {
     "coder/demo/show.py": "insert into tasks",  # what the demo has psql say, as a person would
     "coder/postgres/embedded.py": "create database",  # before there is a database to prepare anything in
 }
-LONGEST_FILE, LONGEST_FUNCTION = 500, 70
+LONGEST_FILE, LONGEST_FUNCTION, LONGEST_PANE = 500, 70, 400
 
 
 def name(path: Path) -> str:
@@ -53,6 +54,11 @@ def test_rooms_are_small(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or node.lineno) - node.lineno < LONGEST_FUNCTION, f"{node.name} is too long"
+
+
+@pytest.mark.parametrize("path", PANES, ids=name)
+def test_panes_are_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST_PANE
 
 
 @pytest.mark.parametrize("path", ROOMS, ids=name)
