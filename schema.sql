@@ -7,7 +7,7 @@
 -- task costs. And every claim draws a new `epoch` from one sequence: each later write names it, and a
 -- write with another epoch changes nothing.
 --
--- Lock order: session_queue -> tasks -> session_worktrees -> pending_changes -> sessions -> permissions. Whoever
+-- Lock order: session_queue -> tasks -> session_worktrees -> pending_changes -> sessions -> permissions -> comments. Whoever
 -- already holds a row of a later table (a finishing turn, a person's UPDATE) takes `session_queue` only with SKIP
 -- LOCKED, so that nobody who ends a turn ever waits for a producer's open transaction.
 
@@ -395,12 +395,14 @@ create table session_worktrees (
     copied             bytea[] not null default '{}',
     discard_decision   uuid,
     unsnapshotted_task bigint references tasks,
+    comments_owed      boolean not null default false,
     created_at         timestamptz not null default now(),
     removed_at         timestamptz
 );
 create index session_worktrees_by_path on session_worktrees (path);
 create index session_worktrees_unfinished on session_worktrees (host_id)
     where unsnapshotted_task is not null or discard_decision is not null;
+create index session_worktrees_comments_owed on session_worktrees (host_id) where comments_owed;
 
 create table pending_changes (
     id              uuid primary key default gen_random_uuid(),
@@ -483,6 +485,41 @@ create index decisions_queued on decisions (created_at) where state = 'queued';
 create unique index decisions_one_per_change on decisions (change_id) where state in ('queued', 'running');
 create unique index decisions_one_per_project on decisions (project_id) where state = 'running';
 create index decisions_untold on decisions (session_id) where kind = 'reject' and told_task is null;
+
+-- What reviewers say about lines and files of a change. Without a task it is a draft of its author's; `coder.send` makes one
+-- task of all of them. It stands on a file of the change `change_id` (`line` null: on the file itself) and is carried to the
+-- session's next change; `first_…` is where it was written, from which it is always carried, so that it never drifts.
+create table comments (
+    id              uuid primary key default gen_random_uuid(),
+    session_id      uuid not null references sessions,
+    project_id      uuid not null references projects,
+    change_id       uuid not null references pending_changes,
+    path            bytea not null,
+    side            text not null check (side in ('old', 'new')),
+    line            int check (line > 0),
+    end_line        int check (end_line >= line),
+    outdated        boolean not null default false,
+    code            text not null default '',
+    body            text not null check (body ~ '\S' and octet_length(body) <= 65536),
+    author          text not null,
+    task_id         bigint references tasks,
+    resolved_at     timestamptz,
+    resolved_by     text,
+    first_change_id uuid not null references pending_changes,
+    first_commit    text not null,
+    first_path      bytea not null,
+    first_line      int,
+    first_end_line  int,
+    created_at      timestamptz not null default clock_timestamp(),
+    edited_at       timestamptz,
+    check ((line is null) = (end_line is null)),
+    check ((resolved_at is null) = (resolved_by is null)),
+    check (resolved_at is null or task_id is not null)
+);
+create index comments_by_session on comments (session_id, created_at);
+create index comments_by_change on comments (change_id);
+create index comments_by_time on comments (created_at desc, id);
+create index comments_by_task on comments (task_id) where task_id is not null;
 
 -- What coder last wrote into a checkout: content that is ours is never "dirty". A null blob: deleted.
 create table checkout_files (
@@ -792,6 +829,10 @@ begin
     perform from pending_changes where task_id = old.id;
     if found then
         perform coder.refuse('CD409', format('Task %s made a change, which keeps it; it cannot be deleted.', old.id));
+    end if;
+    perform from comments where task_id = old.id;
+    if found then
+        perform coder.refuse('CD409', format('Task %s carries comments of reviewers, which keep it; it cannot be deleted.', old.id));
     end if;
     perform from tasks where retry_of = old.id;
     if found then
@@ -1274,6 +1315,291 @@ end $$;
 create trigger pending_changes_before_update before update on pending_changes for each row
     when (old is distinct from new and current_setting('coder.actor', true) is distinct from 'node')
     execute function coder.change_before_update();
+
+-- ── the door: commenting on a change ────────────────────────────────────────────────────────────────
+
+-- What a change's diff says about one of its files, as text; of one whose type changed, git writes two parts.
+create function coder.file_diff(p_change uuid, p_ordinal int) returns text language plpgsql stable as $$
+declare
+    v_diff bytea := (select diff from pending_changes where id = p_change);
+    v_part int;
+    v_parts text[];
+    v_text text;
+begin
+    select 2 + count(*) + count(*) filter (where operation = 'type_changed') into v_part
+        from change_files where change_id = p_change and ordinal < p_ordinal;
+    if position('\x00'::bytea in v_diff) > 0 then
+        v_diff := decode(replace(replace(encode(v_diff, 'escape'), '\\', '\134'), '\000', '\001'), 'escape');
+    end if;
+    -- By the byte, so that a file in another encoding does not garble this one. No line of a file begins like the header of one.
+    v_parts := string_to_array(E'\n' || convert_from(v_diff, 'LATIN1'), E'\ndiff --git ');
+    v_text := v_parts[v_part];
+    if (select operation = 'type_changed' from change_files where change_id = p_change and ordinal = p_ordinal) then
+        v_text := v_text || E'\n' || v_parts[v_part + 1];
+    end if;
+    return coder.as_text(convert_to(v_text, 'LATIN1'));
+end $$;
+
+-- The lines that one file's part of a diff shows, in order, each with its number before and after (null: not there).
+create function coder.diff_lines(p_diff text) returns table (ordinal int, hunk int, old_line int, new_line int, words text)
+language plpgsql immutable as $$
+declare
+    v_line text;
+    v_head text[];
+    v_old int;
+    v_new int;
+    v_old_left int := 0;
+    v_new_left int := 0;
+begin
+    ordinal := 0;
+    hunk := 0;
+    foreach v_line in array string_to_array(p_diff, E'\n') loop
+        if v_old_left = 0 and v_new_left = 0 then
+            v_head := regexp_match(v_line, '^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@');
+            if v_head is not null then
+                hunk := hunk + 1;
+                v_old := v_head[1];
+                v_new := v_head[3];
+                v_old_left := coalesce(v_head[2], '1');
+                v_new_left := coalesce(v_head[4], '1');
+            end if;
+        elsif left(v_line, 1) <> '\' then
+            ordinal := ordinal + 1;
+            words := v_line;
+            old_line := case when left(v_line, 1) <> '+' then v_old end;
+            new_line := case when left(v_line, 1) <> '-' then v_new end;
+            v_old := v_old + (old_line is not null)::int;
+            v_new := v_new + (new_line is not null)::int;
+            v_old_left := v_old_left - (old_line is not null)::int;
+            v_new_left := v_new_left - (new_line is not null)::int;
+            return next;
+        end if;
+    end loop;
+end $$;
+
+-- Comment on a file of a change, or on lines of it that its diff shows; answers the comment, a draft until it is sent.
+-- `old`: numbered as before the change, `new`: as after it. A change that was decided or superseded can still be commented on.
+create function coder.comment(
+    p_change uuid, p_path text, p_body text, p_line int default null, p_side text default 'new', p_end_line int default null,
+    p_actor text default current_user
+) returns uuid language plpgsql set coder.actor = 'node' as $$
+declare
+    c pending_changes;
+    f change_files;
+    fresh uuid;
+    v_end int := coalesce(p_end_line, p_line);
+    v_code text := '';
+    v_shown int;
+begin
+    select * into c from pending_changes where id = p_change;
+    if not found then
+        perform coder.refuse('CD404', format('There is no change %s; `select id, title from changes` lists those that exist.', p_change));
+    end if;
+    -- A turn that ends meanwhile either sees this comment or comes before it.
+    perform from session_worktrees where session_id = c.session_id for update;
+    select * into c from pending_changes where id = p_change;
+    select * into f from change_files where change_id = c.id and display = p_path order by ordinal limit 1;
+    if not found then
+        perform coder.refuse('CD404', format('Change %s has no file %L; `select display from change_files where change_id = %L` lists its files.',
+                                             c.id, p_path, c.id));
+    elsif p_side is null or p_side not in ('old', 'new') then
+        perform coder.refuse('CD422', format('A line is numbered as in the "old" or the "new" file, not %L.', p_side));
+    elsif p_body is null or p_body !~ '\S' then
+        perform coder.refuse('CD422', 'A comment says something; this one is empty.');
+    elsif octet_length(p_body) > 65536 then
+        perform coder.refuse('CD422', format('A comment may have 65536 bytes; this one has %s.', octet_length(p_body)));
+    elsif p_line is null and p_end_line is not null then
+        perform coder.refuse('CD422', 'Lines are named by their first and their last; this comment has only the last.');
+    elsif v_end < p_line then
+        perform coder.refuse('CD422', format('The last line of a comment comes after its first; %s is before %s.', v_end, p_line));
+    end if;
+    if p_line is not null then
+        with l as materialized (
+            select ordinal, hunk, words, coalesce(case p_side when 'old' then old_line else new_line end between p_line and v_end, false) as meant
+            from coder.diff_lines(coder.file_diff(c.id, f.ordinal))
+        ), around as (
+            select left(l.words, 500) as words, row_number() over (order by l.ordinal) as n from l
+            where l.hunk = (select min(hunk) from l where meant)
+              and l.ordinal between (select min(ordinal) - 3 from l where meant) and (select max(ordinal) + 3 from l where meant)
+            order by l.ordinal limit 60
+        )
+        select (select count(*) from l where meant), (select string_agg(words, E'\n' order by n) from around) into v_shown, v_code;
+        if v_shown <= v_end - p_line then
+            perform coder.refuse('CD422', format('The diff of change %s does not show %s of the %s %s; comment on what it shows, or on the file.',
+                c.id, case when v_end > p_line then format('all of the lines %s to %s', p_line, v_end) else format('line %s', p_line) end,
+                p_side, p_path));
+        end if;
+    end if;
+    insert into comments (session_id, project_id, change_id, path, side, line, end_line, code, body, author,
+                          first_change_id, first_commit, first_path, first_line, first_end_line)
+        values (c.session_id, c.project_id, c.id, f.path, p_side, p_line, v_end, v_code, p_body, p_actor, c.id,
+                case p_side when 'old' then c.base_commit else c.snapshot_commit end,
+                case p_side when 'old' then coalesce(f.old_path, f.path) else f.path end, p_line, v_end)
+        returning id into fresh;
+    update session_worktrees set comments_owed = true where session_id = c.session_id
+        and exists (select from pending_changes o where o.session_id = c.session_id and o.id <> c.id
+                    and o.state in ('pending', 'applying', 'conflicted'));
+    if found then
+        perform pg_notify('decisions_new', '');
+    end if;
+    perform pg_notify('frames', c.session_id::text);
+    return fresh;
+end $$;
+
+-- Lock a comment, for its author to change while it is a draft, or for anybody once it was sent.
+create function coder.comment_to_change(p_comment uuid, p_actor text, p_draft boolean) returns comments language plpgsql as $$
+declare
+    k comments;
+begin
+    select * into k from comments where id = p_comment for update;
+    if not found or (k.task_id is null and k.author is distinct from p_actor) then  -- a draft is nobody else's to see
+        perform coder.refuse('CD404', format('There is no comment %s; `select id, body from comments` lists those that exist.', p_comment));
+    elsif p_draft and k.task_id is not null then
+        perform coder.refuse('CD409', format('Comment %s was sent with task %s, so it stays as it is; write another.', k.id, k.task_id));
+    elsif not p_draft and k.task_id is null then
+        perform coder.refuse('CD409', format('Comment %s is a draft; send it first, or delete it.', k.id));
+    end if;
+    return k;
+end $$;
+
+create function coder.edit_comment(p_comment uuid, p_body text, p_actor text default current_user) returns uuid
+language plpgsql set coder.actor = 'node' as $$
+declare
+    k comments := coder.comment_to_change(p_comment, p_actor, true);
+begin
+    if p_body is null or p_body !~ '\S' then
+        perform coder.refuse('CD422', format('A comment says something; to take it back, delete it: coder.delete_comment(%L).', k.id));
+    elsif octet_length(p_body) > 65536 then
+        perform coder.refuse('CD422', format('A comment may have 65536 bytes; this one has %s.', octet_length(p_body)));
+    end if;
+    update comments set body = p_body, edited_at = clock_timestamp() where id = k.id;
+    return k.id;
+end $$;
+
+create function coder.delete_comment(p_comment uuid, p_actor text default current_user) returns uuid
+language plpgsql set coder.actor = 'node' as $$
+declare
+    k comments := coder.comment_to_change(p_comment, p_actor, true);
+begin
+    delete from comments where id = k.id;
+    return k.id;
+end $$;
+
+-- Say that what a comment wants is done (or, with false, that it is not). Anybody may; the first who does is remembered.
+create function coder.resolve(p_comment uuid, p_resolved boolean default true, p_actor text default current_user) returns uuid
+language plpgsql set coder.actor = 'node' as $$
+declare
+    k comments := coder.comment_to_change(p_comment, p_actor, false);
+begin
+    if p_resolved is null then
+        perform coder.refuse('CD422', format('Comment %s is resolved or not; null is neither.', k.id));
+    elsif p_resolved <> (k.resolved_at is not null) then
+        update comments set resolved_at = case when p_resolved then clock_timestamp() end, resolved_by = case when p_resolved then p_actor end
+            where id = k.id;
+        perform pg_notify('frames', k.session_id::text);
+    end if;
+    return k.id;
+end $$;
+
+-- Send all draft comments that somebody has in a change's session, as one task for the agent that made the change; answers the task.
+create function coder.send(p_change uuid, p_message text default null, p_actor text default current_user) returns bigint
+language plpgsql set coder.actor = 'node' as $$
+declare
+    c pending_changes;
+    v_input text;
+    v_task bigint;
+    v_drafts uuid[];
+begin
+    select * into c from pending_changes where id = p_change;
+    if not found then
+        perform coder.refuse('CD404', format('There is no change %s; `select id, title from changes` lists those that exist.', p_change));
+    end if;
+    perform from session_queue where session_id = c.session_id for update;
+    select array_agg(d.id) into v_drafts from (
+        select id from comments where session_id = c.session_id and author = p_actor and task_id is null order by id for update) d;
+    if v_drafts is null then
+        perform coder.refuse('CD409', format(
+            'There are no draft comments of %s in session %s; comment on its change first, with coder.comment(%L, path, text).',
+            p_actor, c.session_id, c.id));
+    end if;
+    select coalesce(nullif(btrim(p_message), '') || E'\n\n', '')
+           || format('Comments of a reviewer on the change of task %s; do what each of them asks for:', c.task_id)
+           || string_agg(format(E'\n\n%s. %s%s%s\n%s\n%s', k.n, coder.as_text(k.path),
+                  case when k.line is null then ', the whole file' when k.end_line > k.line then format(', lines %s to %s', k.line, k.end_line)
+                       else format(', line %s', k.line) end,
+                  case when k.outdated then ', which have changed since:' when k.side = 'old' then ', as they were before the change:' else ':' end,
+                  case when k.code <> '' then E'\n' || regexp_replace(k.code, '^', '    ', 'gn') || E'\n' else '' end, btrim(k.body, E' \t\r\n')),
+                  '' order by k.n)
+        into v_input
+        from (select *, row_number() over (order by path, line nulls first, created_at, id) as n from comments where id = any (v_drafts)) k;
+    if octet_length(v_input) > 1048576 then
+        perform coder.refuse('CD422', format('These %s comments have %s bytes together, and a task may have 1048576; shorten or delete some.',
+                                             cardinality(v_drafts), octet_length(v_input)));
+    end if;
+    insert into tasks (project_id, session_id, input, agent, model, mode_id, thinking_option_id)
+        select t.project_id, t.session_id, v_input, t.agent, t.model, t.mode_id, t.thinking_option_id from tasks t where t.id = c.task_id
+        returning id into v_task;
+    update comments set task_id = v_task where id = any (v_drafts);
+    perform pg_notify('frames', c.session_id::text);
+    return v_task;
+end $$;
+
+create function coder.comments_before_write() returns trigger language plpgsql as $$
+begin
+    perform coder.refuse('CD422',
+        'Comments are written by coder alone; use coder.comment(change, path, text), coder.edit_comment, coder.delete_comment, coder.resolve.');
+    return null;
+end $$;
+create trigger comments_before_write before insert or update or delete on comments for each row
+    when (current_setting('coder.actor', true) is distinct from 'node') execute function coder.comments_before_write();
+
+-- A session's comments are to be carried to the change it now has; a node of its host does it (`coder.carry_comments`).
+-- Whoever makes a change holds its session's worktree row.
+create function coder.change_after_write() returns trigger language plpgsql as $$
+begin
+    update session_worktrees set comments_owed = true
+        where session_id = new.session_id and exists (select from comments where comments.session_id = new.session_id);
+    if found then
+        perform pg_notify('decisions_new', '');
+    end if;
+    return null;
+end $$;
+create trigger pending_changes_after_write after insert or update of snapshot_commit, base_commit on pending_changes for each row
+    execute function coder.change_after_write();
+
+-- Put comments where they belong in a session's change. `p_places` has a row for each: id, and path (hex), line, end_line of what it
+-- is about in the tree it is numbered by, the path null when that is gone. What is still there, but in no file of the change, is
+-- outdated as well. Answers false when the change is another by now, or somebody is just at one of them: they are still owed.
+create function coder.carry_comments(p_session uuid, p_change uuid, p_snapshot text, p_base text, p_places jsonb) returns boolean
+language plpgsql set coder.actor = 'node' as $$
+declare
+    v_free uuid[];
+begin
+    perform from session_worktrees where session_id = p_session for update;
+    perform from pending_changes where id = p_change and snapshot_commit = p_snapshot and base_commit = p_base
+        and state in ('pending', 'applying', 'conflicted');
+    if not found then
+        return false;
+    end if;
+    select array_agg(k.id) into v_free from (select id from comments where session_id = p_session order by id for update skip locked) k;
+    update comments k
+        set change_id = p_change, outdated = p.at is null, path = coalesce(p.at, k.first_path),
+            line = case when p.at is null then k.first_line else p.line end, end_line = case when p.at is null then k.first_end_line else p.end_line end
+        from (select x.id, x.line, x.end_line, f.path as at
+              from jsonb_to_recordset(p_places) as x(id uuid, path text, line int, end_line int) join comments o on o.id = x.id
+              left join lateral (select f.path from change_files f
+                                 where f.change_id = p_change
+                                   and decode(x.path, 'hex') = case o.side when 'old' then coalesce(f.old_path, f.path) else f.path end
+                                 order by f.ordinal limit 1) f on true) p
+        where k.id = p.id and k.id = any (v_free);
+    if exists (select from comments k where k.session_id = p_session
+               and (k.id <> all (coalesce(v_free, '{}')) or not p_places @> jsonb_build_array(jsonb_build_object('id', k.id)))) then
+        return false;
+    end if;
+    update session_worktrees set comments_owed = false where session_id = p_session;
+    perform pg_notify('frames', p_session::text);
+    return true;
+end $$;
 
 -- ── the door: permissions, questions, projects, chats, agents ───────────────────────────────────────────
 
@@ -2303,6 +2629,20 @@ create function coder.show_decision(p_decision uuid) returns table (
     select d.id, d.change_id, d.session_id, d.project_id, d.kind, d.target, d.branch, d.commit, d.work, d.actor, d.reason, d.state, d.outcome,
            d.error, d.facts, d.fingerprint, c.state, d.created_at, d.started_at, d.ended_at
     from decisions d join pending_changes c on c.id = d.change_id where d.id = p_decision;
+$$;
+
+create function coder.show_comment(p_comment uuid) returns table (
+    id uuid, session_id uuid, project_id uuid, project text, change_id uuid, path text, side text, line int, end_line int, outdated boolean,
+    code text, body text, author text, state text, task_id bigint, resolved_by text, resolved_at timestamptz, first_change_id uuid,
+    first_path text, first_line int, first_end_line int, created_at timestamptz, edited_at timestamptz
+) language sql rows 1 as $$
+    select k.id, k.session_id, k.project_id, p.name, k.change_id,
+           coalesce((select f.display from change_files f where f.change_id = k.change_id and f.path = k.path limit 1), coder.as_text(k.path)),
+           k.side, k.line, k.end_line, k.outdated, k.code, k.body, k.author,
+           case when k.task_id is null then 'draft' when k.resolved_at is null then 'open' else 'resolved' end,
+           k.task_id, k.resolved_by, k.resolved_at, k.first_change_id, coder.as_text(k.first_path), k.first_line, k.first_end_line,
+           k.created_at, k.edited_at
+    from comments k join projects p on p.id = k.project_id where k.id = p_comment;
 $$;
 
 create function coder.add_project(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
 from coder.change import Approval, ChangeState, Claim, ConflictFile, Found, Plan, PlannedFile, Snapshot, Worktree
+from coder.comments import Owed, Place
 from coder.task import Project
 
 
@@ -70,6 +71,10 @@ class Worktrees(Protocol):
         """Save what an orphan holds under a ref, then delete it; one that git cannot read stays."""
         ...
 
+    async def places(self, owed: Owed) -> tuple[Place, ...]:
+        """Where each of a session's comments stands in its present change."""
+        ...
+
 
 class ChangeStore(Protocol):
     """Decisions, and worktrees that something is owed to."""
@@ -101,6 +106,14 @@ class ChangeStore(Protocol):
         ...
 
     async def discarded(self, worktree: Worktree) -> None: ...
+
+    async def comments_owed(self, host: UUID) -> list[Owed]:
+        """Sessions of this host whose change is another than their comments were carried to."""
+        ...
+
+    async def carry_comments(self, owed: Owed, places: Sequence[Place]) -> bool:
+        """Record where comments stand now; False when the change is another by now, or not all could be written: they are owed on."""
+        ...
 
     async def expired(self, host: UUID, retention: float) -> list[Worktree]:
         """Worktrees of sessions closed longer ago than `retention` seconds, with nothing left to decide."""

@@ -10,6 +10,7 @@ from coder.errors import InvalidInput, NotFound
 from coder.ports import SyncDoor
 
 LOOK = {
+    "comment": "`coder comment list --all` shows them",
     "permission": "`coder permission list --all` shows them",
     "rule": "`coder rule list PROJECT` shows them",
     "session": "`coder change list` and `coder session list` show them",
@@ -36,6 +37,16 @@ def permission(door: SyncDoor, given: str) -> UUID:
         InvalidInput: several are, or it cannot be an id.
     """
     return _whole(given) or _one(given, _beginning_with(door, "permission_list", given), "permission")
+
+
+def comment(door: SyncDoor, given: str, actor: str) -> UUID:
+    """The id of a comment that somebody may see.
+
+    Raises:
+        NotFound: none is meant.
+        InvalidInput: several are, or it cannot be an id.
+    """
+    return _whole(given) or _one(given, _beginning_with(door, "comment_list", given, actor=actor), "comment")
 
 
 def rule(door: SyncDoor, project: str, given: str) -> UUID:

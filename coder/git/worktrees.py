@@ -21,8 +21,10 @@ from uuid import UUID
 import structlog
 
 from coder.change import Approval, Found, Plan, Snapshot, Worktree
+from coder.comments import Owed, Place
 from coder.errors import Held, InternalError, NoCommit
 from coder.git import apply
+from coder.git.carry import places
 from coder.git.disk import disk_error
 from coder.git.guard import Guard
 from coder.git.ignored import copy_ignored
@@ -120,6 +122,10 @@ class GitWorktrees:
     async def remove_orphan(self, project: Project, path: Path) -> None:
         """Save what an orphan holds under a ref, then delete it; one that git cannot read, or that is in use, stays."""
         await self._in_thread(self._remove_orphan, project, path)
+
+    async def places(self, owed: Owed) -> tuple[Place, ...]:
+        """Where each of a session's comments stands in its present change."""
+        return await self._in_thread(lambda: places(self._open(owed.repository, owed.project_id), owed))
 
     # --- behind it, in threads
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from coder.change import Approval, ChangeState, Claim, ConflictFile, Plan, PlannedFile, Snapshot, Worktree, display_path
+from coder.comments import Owed, Place, Written
 from coder.postgres.pool import fetch
 from coder.postgres.statements import load
 from coder.postgres.tasks import project_from, snapshot_json, worktree_from
@@ -64,6 +66,28 @@ def claim_from(row: asyncpg.Record) -> Claim:
         approval=approval,
         plan=plan_from(decision["plan"]) if decision["plan"] else None,
     )
+
+
+def owed_from(row: asyncpg.Record) -> Owed:
+    worktree = worktree_from(json.loads(row["worktree"]))
+    comments = tuple(
+        Written(UUID(each["id"]), each["side"], each["commit"], bytes.fromhex(each["path"]), each["line"], each["end_line"])
+        for each in json.loads(row["comments"] or "[]")
+    )
+    return Owed(
+        session_id=worktree.session_id,
+        project_id=worktree.project_id,
+        repository=worktree.repository,
+        change_id=row["change_id"],
+        snapshot_commit=row["snapshot_commit"],
+        base_commit=row["base_commit"],
+        comments=comments,
+    )
+
+
+def place_json(place: Place) -> dict[str, Any]:
+    path = place.path.hex() if place.path is not None else None
+    return {"id": str(place.id), "path": path, "line": place.line, "end_line": place.end_line}
 
 
 class PostgresChanges:
@@ -124,6 +148,20 @@ class PostgresChanges:
 
     async def discarded(self, worktree: Worktree) -> None:
         await self._fetch("discarded", session_id=worktree.session_id, decision=worktree.discard_decision)
+
+    async def comments_owed(self, host: UUID) -> list[Owed]:
+        return [owed_from(row) for row in await self._fetch("comments_owed", host=host)]
+
+    async def carry_comments(self, owed: Owed, places: Sequence[Place]) -> bool:
+        rows = await self._fetch(
+            "carry_comments",
+            session_id=owed.session_id,
+            change_id=owed.change_id,
+            snapshot_commit=owed.snapshot_commit,
+            base_commit=owed.base_commit,
+            places=json.dumps([place_json(place) for place in places]),
+        )
+        return bool(rows[0][0])
 
     async def expired(self, host: UUID, retention: float) -> list[Worktree]:
         rows = await self._fetch("expired_worktrees", host=host, retention=timedelta(seconds=retention))

@@ -35,3 +35,14 @@ update session_worktrees set removed_at = clock_timestamp() where session_id = :
 select to_jsonb(p) as project,
        array(select w.session_id from session_worktrees w where w.project_id = p.id and w.host_id = :host and w.removed_at is null) as sessions
 from projects p where p.host_id is null or p.host_id = :host order by p.name;
+
+-- name: comments_owed
+select to_jsonb(w) as worktree, c.id as change_id, c.snapshot_commit, c.base_commit,
+       (select jsonb_agg(jsonb_build_object('id', k.id, 'side', k.side, 'commit', k.first_commit, 'path', encode(k.first_path, 'hex'),
+                                            'line', k.first_line, 'end_line', k.first_end_line) order by k.id)
+        from comments k where k.session_id = w.session_id) as comments
+from session_worktrees w join pending_changes c on c.session_id = w.session_id and c.state in ('pending', 'applying', 'conflicted')
+where w.host_id = :host and w.comments_owed;
+
+-- name: carry_comments
+select coder.carry_comments(:session_id, :change_id, :snapshot_commit, :base_commit, :places);

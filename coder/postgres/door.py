@@ -18,6 +18,7 @@ NOUNS = {
     "change": ("change", "coder change list"),
     "session": ("session", "coder session list"),
     "workspace": ("workspace", "coder workspace list"),
+    "comment": ("comment", "coder comment list"),
     "decision": ("decision", "coder change list"),
     "permission": ("permission", "coder permission list --all"),
     "rule": ("rule", "coder rule list PROJECT"),

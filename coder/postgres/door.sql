@@ -188,6 +188,34 @@ from (select coder.approve(:change_id, :fingerprint, :target, :branch, :commit, 
 select row_to_json(d) as row
 from (select coder.reject(:change_id, :fingerprint, :reason, :work, :actor) as id) q, lateral (select * from coder.show_decision(q.id)) d;
 
+-- name: change_comment
+select row_to_json(k) as row
+from (select coder.comment(:change_id, :path, :body, :line::int, coalesce(:side, 'new'), :end_line::int, :actor) as id) q,
+     lateral (select * from coder.show_comment(q.id)) k;
+
+-- name: change_send
+select row_to_json(t) as row from (select coder.send(:change_id, :message, :actor) as id) q, lateral (select * from coder.show_task(q.id)) t;
+
+-- name: comment_list
+select row_to_json(x) as row from (
+    select c.* from comments k, lateral (select * from coder.show_comment(k.id)) c
+    where (k.task_id is not null or k.author = :actor)
+      and (:states::text[] is null or c.state = any (:states))
+      and (:change_id::uuid is null or k.change_id = :change_id)
+      and (:session_id::uuid is null or k.session_id = :session_id)
+      and (:before_time::timestamptz is null or (k.created_at, k.id) < (:before_time, :before_id::uuid))
+    order by k.created_at desc, k.id desc limit :limit
+) x;
+
+-- name: comment_edit
+select row_to_json(k) as row from (select coder.edit_comment(:comment_id, :body, :actor) as id) q, lateral (select * from coder.show_comment(q.id)) k;
+
+-- name: comment_delete
+select row_to_json(k) as row from coder.show_comment(:comment_id) k, lateral (select coder.delete_comment(k.id, :actor)) gone;
+
+-- name: comment_resolve
+select row_to_json(k) as row from (select coder.resolve(:comment_id, :resolved, :actor) as id) q, lateral (select * from coder.show_comment(q.id)) k;
+
 -- name: decision_get
 select row_to_json(d) as row from coder.show_decision(:decision_id) d;
 

@@ -63,6 +63,7 @@ class Rescuer:
                     log.warning("recovered the tasks of a dead node", tasks=reaped)
                 await self._tasks.sweep(turn % DEEP_EVERY == 0)
                 await self._owed()
+                await self._carry_comments()
                 due = await self._tasks.next_due()
                 wait = self._poll if due is None else max(0.01, min(self._poll, due))
                 turn += 1
@@ -94,3 +95,15 @@ class Rescuer:
                 log.exception(
                     "a worktree could not be settled in a way nobody foresaw; it is tried again", session=str(worktree.session_id)
                 )
+
+    async def _carry_comments(self) -> None:
+        """Bring the comments of sessions to the changes that took the place of those they were written on."""
+        for owed in await self._changes.comments_owed(self._host):
+            try:
+                await self._changes.carry_comments(owed, await self._worktrees.places(owed))
+            except Unavailable:
+                raise
+            except CoderError as error:
+                log.warning("comments could not be carried to a change; it is tried again", change=str(owed.change_id), why=error.message)
+            except Exception:
+                log.exception("comments could not be carried in a way nobody foresaw; it is tried again", change=str(owed.change_id))

@@ -11,7 +11,7 @@ from coder import __version__
 from coder.config import Settings
 from coder.ports import Door
 from coder.runtime.watching import Watching
-from coder.web import changes, live, openapi, page, permissions, problems, projects, sessions, system, tasks, workspaces
+from coder.web import changes, comments, live, openapi, page, permissions, problems, projects, sessions, system, tasks, workspaces
 from coder.web.asking import bearer
 from coder.web.gate import Gate
 
@@ -43,7 +43,7 @@ def build(door: Door, settings: Settings, host_id: UUID, watching: Watching | No
     api = APIRouter(prefix=PREFIX, dependencies=[Security(bearer)])
     for router in (projects.router, tasks.router, sessions.router, workspaces.router, changes.router, changes.decisions):
         api.include_router(router)
-    for router in (permissions.router, system.router):
+    for router in (comments.on_changes, comments.router, permissions.router, system.router):
         api.include_router(router)
     app.include_router(api)
     app.include_router(system.open_router, prefix=PREFIX)

@@ -13,7 +13,7 @@ from coder.errors import NotFound
 from coder.ports import Door
 from coder.web.gate import ACTOR
 from coder.web.paging import LARGEST
-from coder.web.shapes import CHANGE_ID, DECISION_ID, PERMISSION_ID, SESSION_ID
+from coder.web.shapes import CHANGE_ID, COMMENT_ID, DECISION_ID, PERMISSION_ID, SESSION_ID
 
 bearer = HTTPBearer(auto_error=False, description="The token printed at the first start, or CODER_ADMIN_TOKEN")
 
@@ -39,6 +39,7 @@ Actor = Annotated[str, Depends(_actor)]
 TaskId = Annotated[int, Depends(_task)]
 SessionId = Annotated[UUID, Path(description="The session's id", examples=[SESSION_ID])]
 ChangeId = Annotated[UUID, Path(description="The change's id", examples=[CHANGE_ID])]
+CommentId = Annotated[UUID, Path(description="The comment's id", examples=[COMMENT_ID])]
 DecisionId = Annotated[UUID, Path(description="The decision's id", examples=[DECISION_ID])]
 PermissionId = Annotated[UUID, Path(description="The permission's id", examples=[PERMISSION_ID])]
 WorkspaceId = Annotated[str, Path(description="1 to 40 of a-z, 0-9 and `-`, not at the ends", examples=["payments"])]

@@ -20,6 +20,7 @@ from coder.ports import Door
 Limit = Annotated[int, Query(ge=1, le=200, description="Rows in one page", examples=[50])]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before", examples=["WzQyXQ"])]
 LARGEST = 2**63 - 1
+LARGEST_LINE = 2**31 - 1
 
 
 def encode(key: Sequence[Any]) -> str:

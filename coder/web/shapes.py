@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field
 
 from coder.change import ChangeState, Operation
+from coder.comments import CommentState
 from coder.events import AskedFor
 from coder.permission import PermissionState, Policy
 from coder.task import ExecutionPath, Reason, TaskState
@@ -19,6 +20,7 @@ from coder.task import ExecutionPath, Reason, TaskState
 PROJECT_ID = "0b6f2c1e-6d0f-4a53-9a3e-2f1d6a1c7e10"
 SESSION_ID = "5c1f0a52-93c1-4a2b-8c0f-5f7c1f3f2a11"
 CHANGE_ID = "9d0c7a34-1f0b-4c6e-8b8e-6a4d0f5e3c22"
+COMMENT_ID = "6f0d2c1b-8a35-4c9e-b1d7-2e4f6a8c0d51"
 DECISION_ID = "3e2b9f60-7a4d-4d1c-9c55-1b2a3c4d5e33"
 HOST_ID = "f1a2b3c4-d5e6-4f70-8123-456789abcdef"
 PERMISSION_ID = "a4b5c6d7-e8f9-4a0b-9c1d-2e3f4a5b6c77"
@@ -306,6 +308,43 @@ class Decision(Shape):
         "target": "checkout", "branch": None, "commit": False, "work": None, "actor": "admin", "reason": None, "state": "done",
         "outcome": "approved", "error": None, "facts": {}, "fingerprint": FINGERPRINT, "change_state": "approved", "created_at": LATER,
         "started_at": LATER, "ended_at": LATER,
+    }  # fmt: skip
+
+
+class Comment(Shape):
+    """What a reviewer says about a file of a change, or lines of it."""
+
+    id: UUID
+    session_id: UUID
+    project_id: UUID
+    project: str
+    change_id: Annotated[UUID, Field(description="The change it stands on now: the session's latest, once it was carried there")]
+    path: str
+    side: Annotated[Literal["old", "new"], Field(description="Whether its lines are numbered as before or as after the change")]
+    line: Annotated[int | None, Field(description="The first line, from 1; null: the comment is about the file")]
+    end_line: int | None
+    outdated: Annotated[bool, Field(description="What it is about is gone; path and lines are those it was written on")]
+    code: Annotated[str, Field(description="The lines and what stood around them, as the diff showed them")]
+    body: str
+    author: str
+    state: Annotated[CommentState, Field(description="A draft is seen by its author alone")]
+    task_id: Annotated[int | None, Field(description="The task it was sent with")]
+    resolved_by: str | None
+    resolved_at: AwareDatetime | None
+    first_change_id: Annotated[UUID, Field(description="The change it was written on, and where there")]
+    first_path: str
+    first_line: int | None
+    first_end_line: int | None
+    created_at: AwareDatetime
+    edited_at: AwareDatetime | None
+
+    EXAMPLE = {
+        "id": COMMENT_ID, "session_id": SESSION_ID, "project_id": PROJECT_ID, "project": "demo", "change_id": CHANGE_ID,
+        "path": "tests/test_parser.py", "side": "new", "line": 2, "end_line": 2, "outdated": False,
+        "code": "+def test_empty():\n+    assert parse('') == []", "body": "Test a blank line as well.", "author": "admin",
+        "state": "draft", "task_id": None, "resolved_by": None, "resolved_at": None, "first_change_id": CHANGE_ID,
+        "first_path": "tests/test_parser.py",
+        "first_line": 2, "first_end_line": 2, "created_at": LATER, "edited_at": None,
     }  # fmt: skip
 
 

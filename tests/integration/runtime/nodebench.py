@@ -15,6 +15,7 @@ import asyncpg
 from agents.null import NullGuards, NullSetup
 
 from coder.change import Approval, Found, Plan, Snapshot, Worktree
+from coder.comments import Owed, Place
 from coder.errors import Held, ProviderError
 from coder.events import AgentEvent, Notice, ReasoningDelta, TextDelta, ToolCall, Usage
 from coder.host.logbook import FileLogbook
@@ -246,6 +247,10 @@ class Notebook:
         return []
 
     async def remove_orphan(self, project: Project, path: Path) -> None: ...
+
+    async def places(self, owed: Owed) -> tuple[Place, ...]:
+        await self._do("places", owed)
+        return tuple(Place(comment.id, comment.path, comment.line, comment.end_line) for comment in owed.comments)
 
 
 class House:

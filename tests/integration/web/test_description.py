@@ -14,6 +14,7 @@ from coder.web.shapes import (
     AddedTask,
     Change,
     Chat,
+    Comment,
     Cwd,
     Decision,
     DeletedWorkspace,
@@ -30,11 +31,11 @@ from coder.web.shapes import (
 )
 from coder.web.system import Agent, Health, Probe, Ready, Status
 
-SINGLE = (Project, Task, AddedTask, Session, Cwd, Chat, Workspace, DeletedWorkspace, Change, Decision, Permission, PermissionRule, Status,
-          Health, Ready, Probe)  # fmt: skip
+SINGLE = (Project, Task, AddedTask, Session, Cwd, Chat, Workspace, DeletedWorkspace, Change, Comment, Decision, Permission, PermissionRule,
+          Status, Health, Ready, Probe)  # fmt: skip
 MODELS = {
     "ProjectPage": Page[Project], "TaskPage": Page[Task], "SessionPage": SessionPage, "MessagePage": Page[Message],
-    "ListedChangePage": Page[ListedChange], "AgentPage": Page[Agent],
+    "ListedChangePage": Page[ListedChange], "CommentPage": Page[Comment], "AgentPage": Page[Agent],
     "WorkspacePage": Page[Workspace], "PermissionPage": Page[Permission], "PermissionRulePage": Page[PermissionRule],
 } | {model.__name__: model for model in SINGLE}  # fmt: skip
 PROMISED = {
@@ -50,6 +51,8 @@ PROMISED = {
     "GET /health", "GET /ready", "PUT /sessions/{session_id}/title", "GET /sessions/{session_id}/cwd", "PUT /sessions/{session_id}/cwd",
     "DELETE /sessions/{session_id}/cwd", "GET /workspaces", "PUT /workspaces/{workspace_id}", "GET /workspaces/{workspace_id}",
     "PUT /workspaces/{workspace_id}/title", "PUT /workspaces/{workspace_id}/default-cwd", "DELETE /workspaces/{workspace_id}",
+    "POST /changes/{change_id}/comments", "POST /changes/{change_id}/send", "GET /comments",
+    "PATCH /comments/{comment_id}", "DELETE /comments/{comment_id}", "POST /comments/{comment_id}/resolve",
 }  # fmt: skip
 
 
