@@ -105,6 +105,7 @@ def test_the_example_names_every_setting_with_its_default() -> None:
 def test_the_sql_contract_names_what_people_may_use() -> None:
     page = (TOP / "docs/sql.md").read_text()
     functions = ("enqueue", "cancel", "retry", "resume", "dismiss", "approve", "reject", "close_session", "reopen_session", "open_chat",
+                 "comment", "edit_comment", "delete_comment", "send", "resolve",
                  "allow", "deny", "answer", "add_rule", "probe_agents", "set_title", "set_cwd", "add_workspace", "delete_workspace",
                  "find_sessions")  # fmt: skip
     for function in functions:
