@@ -144,6 +144,15 @@ create table api_tokens (
     revoked_at timestamptz
 );
 
+-- Browsers that act for a token, and the codes of links that let one in once. A browser shows a cookie and a key; its hash is of both.
+create table logins (
+    hash       bytea primary key check (octet_length(hash) = 32),
+    kind       text not null check (kind in ('link', 'browser')),
+    token_id   uuid not null references api_tokens on delete cascade,
+    created_at timestamptz not null default now(),
+    valid_until timestamptz not null
+);
+
 -- ── conversations ───────────────────────────────────────────────────────────────────────────────────
 
 create table sessions (

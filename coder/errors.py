@@ -11,7 +11,7 @@ CoderError
 │   ├── WrongBranch              the checkout or the branch is not the one it must be
 │   └── Held                     somebody else is using the worktree at this moment
 ├── Unauthorized            401  no token, or one that is not known
-├── ForeignOrigin           403  a page of another origin opened a socket
+├── ForeignOrigin           403  a page of another origin asked for something
 ├── TooMany                 429  a bound on what one client, or all of them, may hold was reached
 ├── Unavailable             503  something coder stands on cannot be reached
 │   └── Contended                somebody else holds the rows this needs, or it was called off
@@ -70,7 +70,7 @@ class Unauthorized(CoderError):
 
 
 class ForeignOrigin(CoderError):
-    """The page {origin} is not coder's, so it may not open a socket here; open the panel at {host} instead."""
+    """The page {origin} is not coder's, so it may do nothing here; open the panel at {host} instead."""
 
     code = "foreign_origin"
     status = 403

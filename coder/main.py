@@ -74,6 +74,8 @@ class CommandHouse:
 
     async def _say_ready(self, ready: Ready) -> None:
         print(f"ready: {ready.url or 'dispatching (no API in this process)'}", flush=True)
+        if ready.panel:
+            print(f"panel: {ready.panel}   (lets one browser in; `bin/coder login` prints another)", flush=True)
         if ready.token:
             print(f"token: {ready.token}   (shown this once; CODER_ADMIN_TOKEN sets one of your own)", flush=True)
         print(f"queue: {QUEUE}", flush=True)
@@ -106,6 +108,22 @@ class CommandHouse:
                 raise Unavailable(f"Process {pids} was asked to stop but still runs; look at its log.")
             time.sleep(0.05)
         return f"Stopped (pid {', '.join(map(str, pids))})."
+
+    def login(self) -> str:
+        """The panel's address with a fresh code, for a service of this data directory that has an API."""
+        from coder.service import login_link
+
+        url = next((str(each["url"]) for each in self._running() if "url" in each), None)
+        if url is None:
+            raise Unavailable("No coder with an API runs on this data directory; start one with `coder up`.")
+        address, code = login_link(url)
+        door = self.door()
+        try:
+            if not door.rows("login_link", hash=code):
+                raise NotFound(kind="token", name="admin", look="coder psql -c 'select name from api_tokens'")
+        finally:
+            door.close()
+        return address
 
     def migrate(self) -> str:
         from coder.postgres.schema import migrate

@@ -47,7 +47,7 @@ from coder.postgres.tasks import PostgresTasks
 from coder.runtime.clock import SystemClock
 from coder.runtime.node import Node, Pace, Worlds
 from coder.runtime.watching import Watching
-from coder.web import protocol
+from coder.web import page, protocol
 from coder.web.app import build
 from coder.where import data_dir
 
@@ -62,9 +62,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What whoever started the service needs to know. The token is None unless it was made just now."""
+    """What whoever started the service needs to know. The token is None unless it was made just now; the panel's address lets a
+    browser in, once."""
 
     url: str | None
+    panel: str | None
     token: str | None
     database_url: str
 
@@ -136,7 +138,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._note())
+            note = await stack.enter_async_context(self._note())
             if self._embedded is not None:  # attached ones too: the first to notice becomes its next owner
                 keeper = asyncio.create_task(self._keep(self._embedded), name="embedded-postgres")
                 stack.callback(keeper.cancel)
@@ -161,12 +163,13 @@ class Service:
                 stack.push_async_callback(watching.stop)
                 await watching.start(wakeups)
                 url = await stack.enter_async_context(self._web(door, watching))
+                note(url)
             if self._role != "api":
                 permissions = PostgresPermissions(queue)
                 await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), permissions, frames, wakeups, watching))
             # Made last, so that one that is shown once is not lost to something that did not start.
             token = await self._ensure_token(door)
-            await ready(Ready(url, token, dsn))
+            await ready(Ready(url, await self._panel(door, url), token, dsn))
             await stop.wait()
             log.info("stopping", drain_seconds=self._settings.drain_seconds)
 
@@ -191,6 +194,13 @@ class Service:
         token = secrets.token_urlsafe(TOKEN_BYTES)
         await door.row("token_add", name="admin", hash=digest(token))
         return token
+
+    async def _panel(self, door: Door, url: str | None) -> str | None:
+        """The panel's address with a code that lets a browser in."""
+        if url is None or not page.is_built(page.BUILT):
+            return None
+        address, code = login_link(url)
+        return address if await door.rows("login_link", hash=code) else None
 
     @asynccontextmanager
     async def _node(
@@ -249,7 +259,7 @@ class Service:
                 f"The API cannot listen on {host}:{port} ({error.strerror}); set CODER_PORT or CODER_HOST to a free one."
             ) from error
         config = uvicorn.Config(
-            build(door, self._settings, self.host, watching),
+            build(door, self._settings, self.host, watching, page.BUILT),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -270,16 +280,18 @@ class Service:
             await asyncio.gather(serving, return_exceptions=True)
 
     @asynccontextmanager
-    async def _note(self) -> AsyncIterator[None]:
-        """Say in the data directory who serves it, for `coder down`; it is true as long as the file is locked."""
+    async def _note(self) -> AsyncIterator[Callable[[str], None]]:
+        """Say in the data directory who serves it, for `coder down`; it is true as long as the file is locked. Answers how to
+        add where the API is."""
         path = service_file(self._settings, self._role)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if not wait(fd, time.sleep):
                 raise Unavailable(f"coder already runs on this data directory ({path} is locked); stop it with `coder down` first.")
-            write(fd, {"pid": os.getpid(), "role": self._role})
+            noted: dict[str, object] = {"pid": os.getpid(), "role": self._role}
+            write(fd, noted)
             try:
-                yield
+                yield lambda url: write(fd, {**noted, "url": url})
             finally:
                 path.unlink(missing_ok=True)
         finally:
@@ -288,6 +300,12 @@ class Service:
 
 def service_file(settings: Settings, role: str) -> Path:
     return data_dir(settings) / f"service-{role}.json"
+
+
+def login_link(url: str) -> tuple[str, bytes]:
+    """The panel's address with a fresh code, which no server and no log gets to see, and what is stored of the code."""
+    code = secrets.token_urlsafe(TOKEN_BYTES)
+    return f"{url}#login={code}", digest(code)
 
 
 def digest(token: str) -> bytes:

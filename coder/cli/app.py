@@ -51,7 +51,17 @@ def build(house: House) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"obj": Desk(house), "help_option_names": ["-h", "--help"]},
     )
-    for command in (service.up, service.down, service.status, service.migrate, service.doctor, service.gc, service.logs, service.agents):
+    for command in (
+        service.up,
+        service.down,
+        service.login,
+        service.status,
+        service.migrate,
+        service.doctor,
+        service.gc,
+        service.logs,
+        service.agents,
+    ):
         app.command()(command)
     app.command(context_settings=PASSED_ON)(service.psql)
     app.add_typer(service.database, name="db")

@@ -31,6 +31,10 @@ class House(Protocol):
         """Stop the service of this data directory; answers what was done, as a sentence."""
         ...
 
+    def login(self) -> str:
+        """The panel's address with a code that lets a browser in, once; raises `Unavailable` where no API runs here."""
+        ...
+
     def migrate(self) -> str:
         """Bring the database's schema up to date; answers what was done, as a sentence."""
         ...

@@ -34,6 +34,17 @@ def down(context: typer.Context, json: Json = False) -> None:
     _said(desk(context).house.down(), json)
 
 
+def login(context: typer.Context, json: Json = False) -> None:
+    """Print a link that lets a browser into the panel; it works once, within an hour."""
+    at = desk(context)
+    at.only_here("A link for a browser")
+    link = at.house.login()
+    if json:
+        put_json({"link": link})
+    else:
+        put(link)
+
+
 def migrate(context: typer.Context, json: Json = False) -> None:
     """Bring the database's schema up to date; `coder up` does it by itself."""
     _said(desk(context).house.migrate(), json)

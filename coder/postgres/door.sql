@@ -249,6 +249,31 @@ select row_to_json(p) as row from (select :permission_id::uuid as id, coder.answ
 -- name: token_known
 select row_to_json(x) as row from (select id, name from api_tokens where hash = :hash and revoked_at is null) x;
 
+-- name: login_known
+select row_to_json(x) as row from (
+    select t.id, t.name from logins l join api_tokens t on t.id = l.token_id
+    where l.hash = :hash and l.kind = 'browser' and l.valid_until > now() and t.revoked_at is null) x;
+
+-- name: login_link
+with over as (delete from logins where valid_until < now())
+insert into logins (hash, kind, token_id, valid_until)
+select :hash, 'link', id, now() + interval '1 hour' from api_tokens where name = 'admin' and revoked_at is null
+returning json_build_object('valid_until', valid_until) as row;
+
+-- name: login_by_link
+with used as (delete from logins where hash = :code and kind = 'link' and valid_until > now() returning token_id)
+insert into logins (hash, kind, token_id, valid_until)
+select :hash, 'browser', u.token_id, now() + interval '30 days' from used u join api_tokens t on t.id = u.token_id where t.revoked_at is null
+returning json_build_object('valid_until', valid_until) as row;
+
+-- name: login_by_token
+insert into logins (hash, kind, token_id, valid_until)
+select :hash, 'browser', id, now() + interval '30 days' from api_tokens where hash = :token and revoked_at is null
+returning json_build_object('valid_until', valid_until) as row;
+
+-- name: logout
+delete from logins where hash = :hash returning json_build_object('valid_until', valid_until) as row;
+
 -- name: token_count
 select row_to_json(x) as row from (select count(*) as tokens from api_tokens where revoked_at is null) x;
 

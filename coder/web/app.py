@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import UUID
 
 from fastapi import APIRouter, FastAPI, Security
@@ -11,14 +12,14 @@ from coder import __version__
 from coder.config import Settings
 from coder.ports import Door
 from coder.runtime.watching import Watching
-from coder.web import changes, comments, live, openapi, page, permissions, problems, projects, sessions, system, tasks, workspaces
+from coder.web import changes, comments, live, login, openapi, page, permissions, problems, projects, sessions, system, tasks, workspaces
 from coder.web.asking import bearer
 from coder.web.gate import Gate
 
 PREFIX = "/api/v1"
 
 
-def build(door: Door, settings: Settings, host_id: UUID, watching: Watching | None = None) -> FastAPI:
+def build(door: Door, settings: Settings, host_id: UUID, watching: Watching | None = None, pages: Path | None = None) -> FastAPI:
     """The HTTP API.
 
     Args:
@@ -26,6 +27,7 @@ def build(door: Door, settings: Settings, host_id: UUID, watching: Watching | No
         settings: of this process; in `app.state.settings`.
         host_id: this machine; projects that are added belong to it unless they say otherwise.
         watching: the live view; without it there is no WebSocket.
+        pages: the folder of the built panel, if it is to be served.
     """
     app = FastAPI(
         title="coder",
@@ -43,14 +45,15 @@ def build(door: Door, settings: Settings, host_id: UUID, watching: Watching | No
     api = APIRouter(prefix=PREFIX, dependencies=[Security(bearer)])
     for router in (projects.router, tasks.router, sessions.router, workspaces.router, changes.router, changes.decisions):
         api.include_router(router)
-    for router in (comments.on_changes, comments.router, permissions.router, system.router):
+    for router in (comments.on_changes, comments.router, permissions.router, system.router, login.router):
         api.include_router(router)
     app.include_router(api)
     app.include_router(system.open_router, prefix=PREFIX)
+    app.include_router(login.open_router, prefix=PREFIX)
     app.include_router(system.open_router, include_in_schema=False)
-    app.include_router(page.router)
     if watching is not None:
         app.router.routes.append(WebSocketRoute(f"{PREFIX}/ws", live.Live(watching, door, settings)))
+    app.router.routes.extend(page.routes(pages))
     problems.install(app)
     openapi.install(app)
     app.add_middleware(Gate, door=door)

@@ -4,7 +4,11 @@ A plain ASGI layer, since it must come before FastAPI reads a body. The invarian
 with a known token (or an open path) and a body that is empty or sound JSON of at most 4 MiB, without the characters
 that PostgreSQL cannot store; whatever escapes a route becomes a logged 500 without a traceback.
 A WebSocket is let in by the same tokens, and only from a page of our own origin or from a program, which names none.
-It leaves out: cookies (there are none), CORS (no other origin is let in; a token is sent by programs, not by pages).
+
+The panel's pages are open: they hold nothing. A browser that has logged in (`login.py`) bears two halves of one secret: a cookie
+that no script can read, and a key that only our own origin's scripts can, since cookies go to every port of a host. A request or
+socket with the halves must come from our origin; nothing but them lets it in, so no other page can borrow the cookie.
+It leaves out: CORS (no other origin is let in; a token is sent by programs, not by pages).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,16 +35,21 @@ BODY_BYTES = 4 * 1024 * 1024
 REMEMBER_SECONDS = 3.0
 """How long a token that was found is not looked up again, and so how long one that was revoked still works."""
 REMEMBER_TOKENS = 256
-OPEN = frozenset({"/", "/health", "/ready", "/api/v1/health", "/api/v1/ready", "/api/v1/openapi.json"})
+OPEN = frozenset({"/api/v1/health", "/api/v1/ready", "/api/v1/openapi.json", "/api/v1/login"})
+API = "/api/"
+"""What lies below it needs a token; everything else is the panel's pages, and whether the service is well."""
 HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
 ACTOR = "coder.actor"
 TOKEN_PROTOCOL = "bearer."
 """A WebSocket offers its token as a subprotocol that begins so; never in its address, which is logged."""
+KEY_PROTOCOL = "key."
+KEY_HEADER = "x-coder-key"
 
 
 class Disconnected(Exception):
@@ -100,9 +110,7 @@ class Gate:
         """Let a WebSocket in, or refuse its handshake with the status and problem that a request would get."""
         headers = Headers(scope=scope)
         try:
-            origin, host = headers.get("origin"), headers.get("host", "")
-            if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-                raise ForeignOrigin(origin=origin, host=host)
+            check_origin(headers)
             await self._admit(scope)
         except CoderError as error:
             await of_error(error)(scope, receive, send)
@@ -113,23 +121,32 @@ class Gate:
         """Find out who asks; raises `Unauthorized`, always the same one."""
         if "\0" in scope["path"] or b"\0" in unquote_to_bytes(scope["query_string"]):
             raise InvalidInput("The address contains the character U+0000 (%00), which nothing is named by; leave it out.")
-        if scope["path"] in OPEN:
+        if scope["path"] in OPEN or not scope["path"].startswith(API):
             return
-        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        headers = Headers(scope=scope)
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        key = headers.get(KEY_HEADER, "")
         for offered in scope.get("subprotocols", ()):  # a page cannot set headers of a WebSocket
             if offered.startswith(TOKEN_PROTOCOL):
                 scheme, token = "bearer", offered.removeprefix(TOKEN_PROTOCOL)
-        if scheme.lower() != "bearer" or not token.strip():
+            elif offered.startswith(KEY_PROTOCOL):
+                key = offered.removeprefix(KEY_PROTOCOL)
+        cookie = HTTPConnection(scope).cookies.get(cookie_name(headers), "")
+        if scheme.lower() == "bearer" and token.strip():
+            scope[ACTOR] = await self._name_of("token_known", digest(token.strip()))
+        elif cookie and key:
+            check_origin(headers)
+            scope[ACTOR] = await self._name_of("login_known", digest(cookie + key))
+        else:
             raise Unauthorized
-        scope[ACTOR] = await self._name_of(hashlib.sha256(token.strip().encode("latin-1")).digest())
 
-    async def _name_of(self, token: bytes) -> str:
+    async def _name_of(self, statement: str, token: bytes) -> str:
         now = asyncio.get_running_loop().time()
         name, until = self._known.get(token, ("", 0.0))
         if now < until:
             return name
         try:
-            name = str((await self._door.row("token_known", hash=token))["name"])
+            name = str((await self._door.row(statement, hash=token))["name"])
         except NotFound:
             self._known.pop(token, None)
             raise Unauthorized from None
@@ -161,6 +178,24 @@ class Gate:
                 return problem(415, f"The body is {kind or 'of no stated kind'}; send JSON with `Content-Type: application/json`.")
             check_json(bytes(whole))
         return bytes(whole)
+
+
+def digest(secret: str) -> bytes:
+    """What is stored of a secret."""
+    return hashlib.sha256(secret.encode("latin-1", "replace")).digest()
+
+
+def cookie_name(headers: Headers) -> str:
+    """Of our cookie: browsers send the cookies of a host to all its ports, and there may be a coder on several."""
+    port = headers.get("host", "").rpartition(":")[2]
+    return f"coder-{port}" if port.isdecimal() else "coder"
+
+
+def check_origin(headers: Headers) -> None:
+    """Raise `ForeignOrigin` for a page of another origin; programs name none."""
+    origin, host = headers.get("origin"), headers.get("host", "")
+    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        raise ForeignOrigin(origin=origin, host=host)
 
 
 def check_json(body: bytes) -> None:

@@ -16,12 +16,23 @@ PROBLEMS = {
         "unauthorized",
         "This request bears no valid token; send `Authorization: Bearer <token>` with the one printed at the first start.",
     ),
+    403: (
+        "foreign_origin",
+        "The page http://elsewhere.test is not coder's, so it may do nothing here; open the panel at 127.0.0.1:8390 instead.",
+    ),
     404: ("not_found", "There is no task 42; `select id, state from tasks` lists those that exist."),
     409: ("conflict", "Task 42 is running, so it can no longer be edited; insert a new task."),
     422: ("invalid_input", "`input` is missing; send it."),
     503: ("unavailable", "The database cannot be reached (connection refused); is it running?"),
 }
-TITLES = {401: "Unauthorized", 404: "Not Found", 409: "Conflict", 422: "Unprocessable Content", 503: "Service Unavailable"}
+TITLES = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    409: "Conflict",
+    422: "Unprocessable Content",
+    503: "Service Unavailable",
+}
 EXAMPLES: dict[str, Any] = {}
 """Filled by `answers`; operations refer to them, since FastAPI drops every null from an example given in place."""
 DESCRIPTION = """Tasks for coding agents, the changes they make, and the decisions on them.

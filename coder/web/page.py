@@ -1,16 +1,37 @@
-"""The page at `/`: the three commands that come next. It asks nothing of anybody, not even of this service."""
+"""The panel's pages, as its build left them; where it was not built, a page with the three commands that come next.
+
+Pages hold nothing and are open: what they show comes over the API. Every address that is no file is the panel's, which knows what
+is there. Scripts come from here alone; styles that a library writes into the page bear the answer's nonce.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import secrets
+from pathlib import Path
+from typing import Any
 
-from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from coder import __version__
+from coder.web.gate import API
 
-router = APIRouter()
+BUILT = Path(__file__).parent / "panel" / "dist"
+NONCE = "{{nonce}}"
+"""What the built page has in place of the answer's nonce."""
+PANEL_POLICY = "; ".join((
+    "default-src 'none'", "script-src 'self'", "worker-src 'self'", "connect-src 'self'", "img-src 'self' data:", "font-src 'self'",
+    f"style-src-elem 'self' 'nonce-{NONCE}'", "style-src-attr 'unsafe-inline'", "manifest-src 'self'",
+    "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+))  # fmt: skip
+FOR_EVER = "public, max-age=31536000, immutable"
+"""The names of built files tell their content."""
 
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
@@ -25,7 +46,8 @@ PAGE = f"""<!doctype html>
 <title>coder</title>
 <style>{STYLE}</style>
 <h1>coder {__version__} is running</h1>
-<p>Three commands come next.</p>
+<p>The panel was not built on this machine (<code>bin/up</code> says why); the API and the command line do all it does.
+Three commands come next.</p>
 <ol>
 <li>Name a git repository that has a commit:
 <pre>coder project add demo /path/to/repository</pre></li>
@@ -46,7 +68,43 @@ _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 
-@router.get("/", include_in_schema=False)
-async def index() -> HTMLResponse:
-    """The page."""
+class Assets(StaticFiles):
+    """The files that the built page names."""
+
+    def file_response(self, *given: Any, **named: Any) -> Response:
+        answer = super().file_response(*given, **named)
+        answer.headers["Cache-Control"] = FOR_EVER
+        return answer
+
+
+class PanelRoute(Route):
+    """Every address but those of the API."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.NONE, {}) if scope["path"].startswith(API) else super().matches(scope)
+
+
+def is_built(built: Path) -> bool:
+    return (built / "index.html").is_file()
+
+
+def routes(built: Path | None) -> list[BaseRoute]:
+    """The routes of the pages, to come after all others.
+
+    Args:
+        built: the folder of the built panel; None, or one that is not there, for the page with the commands.
+    """
+    if built is None or not is_built(built):
+        return [Route("/", _commands)]
+    text = (built / "index.html").read_text(encoding="utf-8")
+
+    async def panel(request: Request) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        return HTMLResponse(text.replace(NONCE, nonce), headers={"Content-Security-Policy": PANEL_POLICY.replace(NONCE, nonce)})
+
+    assets = Mount("/assets", GZipMiddleware(Assets(directory=built / "assets"), minimum_size=1024))
+    return [assets, PanelRoute("/{path:path}", panel)]
+
+
+async def _commands(request: Request) -> Response:
     return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})

@@ -25,7 +25,17 @@ from coder.cli.service import unseen
 from coder.postgres.door import STATEMENTS
 
 CODER = (sys.executable, "-m", "coder")
-NOT_OVER_HTTP = {"host_add", "token_known", "token_count", "token_add"}
+NOT_OVER_HTTP = {
+    "host_add",
+    "token_known",
+    "token_count",
+    "token_add",
+    "login_known",
+    "login_link",
+    "login_by_link",
+    "login_by_token",
+    "logout",
+}
 
 
 def start(variables: dict[str, str], *arguments: str, **pipes: Any) -> subprocess.Popen[str]:
