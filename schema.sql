@@ -403,6 +403,8 @@ create table session_worktrees (
     snapshots          int not null default 0,
     copied             bytea[] not null default '{}',
     discard_decision   uuid,
+    -- What the files are still to be brought along with, in this order: [{decision, from commit, to commit}]
+    shifts             jsonb not null default '[]',
     unsnapshotted_task bigint references tasks,
     comments_owed      boolean not null default false,
     created_at         timestamptz not null default now(),
@@ -410,7 +412,7 @@ create table session_worktrees (
 );
 create index session_worktrees_by_path on session_worktrees (path);
 create index session_worktrees_unfinished on session_worktrees (host_id)
-    where unsnapshotted_task is not null or discard_decision is not null;
+    where unsnapshotted_task is not null or discard_decision is not null or shifts <> '[]';
 create index session_worktrees_comments_owed on session_worktrees (host_id) where comments_owed;
 
 create table pending_changes (
@@ -438,7 +440,7 @@ create table pending_changes (
     superseded_by   uuid references pending_changes deferrable initially deferred,
     created_at      timestamptz not null default clock_timestamp(),
     decided_at      timestamptz,
-    check ((state = 'superseded') or superseded_by is null)
+    check (state in ('superseded', 'approved', 'rejected') or superseded_by is null)
 );
 create unique index pending_changes_one_open on pending_changes (session_id) where state in ('pending', 'applying', 'conflicted');
 create index pending_changes_by_session on pending_changes (session_id, created_at desc);
@@ -464,12 +466,13 @@ create table decisions (
     change_id   uuid not null references pending_changes,
     session_id  uuid not null references sessions,
     project_id  uuid not null references projects,
-    kind        text not null check (kind in ('approve', 'reject')),
+    kind        text not null check (kind in ('approve', 'reject', 'part')),
     fingerprint text not null,
     target      text check (target in ('checkout', 'branch')),
     branch      text,
     commit      boolean not null default false,
     work        text check (work in ('keep', 'discard')),
+    parts       jsonb not null default '[]',
     actor       text not null,
     reason      text,
     state       text not null default 'queued' check (state in ('queued', 'running', 'done', 'failed')),
@@ -483,8 +486,9 @@ create table decisions (
     created_at  timestamptz not null default clock_timestamp(),
     started_at  timestamptz,
     ended_at    timestamptz,
-    check ((kind = 'approve') = (target is not null)),
+    check (kind <> 'approve' or target is not null),
     check ((kind = 'reject') = (work is not null)),
+    check ((kind = 'part') = (parts <> '[]')),
     check (branch is null or target = 'branch'),
     check (not commit or target = 'checkout'),
     check ((state in ('done', 'failed')) = (ended_at is not null)),
@@ -493,7 +497,10 @@ create table decisions (
 create index decisions_queued on decisions (created_at) where state = 'queued';
 create unique index decisions_one_per_change on decisions (change_id) where state in ('queued', 'running');
 create unique index decisions_one_per_project on decisions (project_id) where state = 'running';
-create index decisions_untold on decisions (session_id) where kind = 'reject' and told_task is null;
+create index decisions_untold on decisions (session_id) where kind in ('reject', 'part') and told_task is null;
+create index decisions_by_time on decisions (created_at desc, id);
+create index decisions_by_change on decisions (change_id, created_at desc);
+create index decisions_by_session on decisions (session_id, created_at desc, id);
 
 -- What reviewers say about lines and files of a change. Without a task it is a draft of its author's; `coder.send` makes one
 -- task of all of them. It stands on a file of the change `change_id` (`line` null: on the file itself) and is carried to the
@@ -1261,14 +1268,8 @@ begin
     return c;
 end $$;
 
--- Approve a change as it was shown; answers the decision, which a node that has the project carries out.
-create function coder.approve(
-    p_change uuid, p_fingerprint text, p_target text default 'checkout', p_branch text default null, p_commit boolean default false,
-    p_actor text default current_user, p_reason text default null
-) returns uuid language plpgsql as $$
-declare
-    c pending_changes := coder.change_to_decide(p_change, p_fingerprint);
-    decision uuid;
+-- Check where an approval is to go; answers the branch, null for the checkout.
+create function coder.branch_of_target(p_session uuid, p_target text, p_branch text, p_commit boolean) returns text language plpgsql as $$
 begin
     if p_target is null or p_target not in ('checkout', 'branch') then
         perform coder.refuse('CD422', format('A change is approved into "checkout" or "branch", not into %L.', p_target));
@@ -1281,10 +1282,92 @@ begin
     elsif p_commit and p_target = 'branch' then
         perform coder.refuse('CD422', 'Target "branch" always commits; leave commit out.');
     end if;
+    return case when p_target = 'branch' then coalesce(nullif(btrim(p_branch), ''), 'coder/' || left(p_session::text, 8)) end;
+end $$;
+
+-- Check what was decided on the parts of a change; answers what was approved or rejected, each part with its file's ordinal.
+create function coder.parts_of_change(p_change uuid, p_parts jsonb) returns jsonb language plpgsql as $$
+declare
+    bad record;
+    parts jsonb;
+begin
+    if p_parts is null or jsonb_typeof(p_parts) <> 'array' then
+        perform coder.refuse('CD422', 'The parts of a decision are a list of objects with "path", "verdict" and, unless the whole file is meant, "hunk".');
+    end if;
+    select x.value as part into bad from jsonb_array_elements(p_parts) x
+        where case when jsonb_typeof(x.value) <> 'object' then true
+                   else coalesce(jsonb_typeof(x.value -> 'path'), 'null') <> 'string'
+                        or coalesce(x.value ->> 'verdict', '') not in ('approve', 'reject', 'leave')
+                        or coalesce(jsonb_typeof(x.value -> 'hunk'), 'null') not in ('null', 'number') end limit 1;
+    if found then
+        perform coder.refuse('CD422', format(
+            'A part is like {"path": "a.py", "hunk": 2, "verdict": "approve"}, with the verdict approve, reject or leave; %s is not.', left(bad.part::text, 200)));
+    end if;
+    select x.value ->> 'path' as path, x.value ->> 'hunk' as hunk, count(f.ordinal) as files,
+           max(jsonb_array_length(f.hunks)) as hunks into bad
+        from jsonb_array_elements(p_parts) with ordinality x
+        left join change_files f on f.change_id = p_change and f.display = x.value ->> 'path'
+        group by x.ordinality, x.value
+        having count(f.ordinal) <> 1
+            or (x.value ->> 'hunk' is not null
+                and (x.value ->> 'hunk')::numeric not in (select generate_series(1, max(jsonb_array_length(f.hunks))))) limit 1;
+    if found then
+        perform coder.refuse('CD422', case
+            when bad.files = 0 then format('Change %s has no file %L; read it again and name one of its files.', p_change, bad.path)
+            when bad.files > 1 then format('Several files of change %s are shown as %L; decide on it as a whole.', p_change, bad.path)
+            when bad.hunks = 0 then format('%s has no hunks; decide on the whole file.', bad.path)
+            else format('%s has no hunk %s; its hunks are 1 to %s.', bad.path, bad.hunk, bad.hunks) end);
+    end if;
+    select p.path, p.hunk into bad from (
+        select x.value ->> 'path' as path, (x.value ->> 'hunk')::numeric::int as hunk from jsonb_array_elements(p_parts) x) p
+        group by p.path, p.hunk having count(*) > 1 or (p.hunk is null and exists (
+            select from jsonb_array_elements(p_parts) y where y ->> 'path' = p.path and y ->> 'hunk' is not null)) limit 1;
+    if found then
+        perform coder.refuse('CD422', format('%s is named twice; decide once on each part, on a file whole or on its hunks.',
+            bad.path || coalesce(':' || bad.hunk, '')));
+    end if;
+    select jsonb_agg(jsonb_build_object('file', f.ordinal, 'path', f.display, 'hunk', (x.value ->> 'hunk')::numeric::int, 'verdict', x.value ->> 'verdict',
+                                        'line', f.hunks -> (x.value ->> 'hunk')::numeric::int - 1 -> 2, 'lines', f.hunks -> (x.value ->> 'hunk')::numeric::int - 1 -> 3)
+                     order by f.ordinal, (x.value ->> 'hunk')::numeric::int) into parts
+        from jsonb_array_elements(p_parts) x join change_files f on f.change_id = p_change and f.display = x.value ->> 'path'
+        where x.value ->> 'verdict' <> 'leave';
+    if parts is null then
+        perform coder.refuse('CD422', 'No part is approved or rejected, so there is nothing to decide; name at least one.');
+    end if;
+    return parts;
+end $$;
+
+-- Approve a change as it was shown; answers the decision, which a node that has the project carries out.
+create function coder.approve(
+    p_change uuid, p_fingerprint text, p_target text default 'checkout', p_branch text default null, p_commit boolean default false,
+    p_actor text default current_user, p_reason text default null
+) returns uuid language plpgsql as $$
+declare
+    c pending_changes := coder.change_to_decide(p_change, p_fingerprint);
+    decision uuid;
+begin
     insert into decisions (change_id, session_id, project_id, kind, fingerprint, target, branch, commit, actor, reason)
         values (c.id, c.session_id, c.project_id, 'approve', p_fingerprint, p_target,
-                case when p_target = 'branch' then coalesce(nullif(btrim(p_branch), ''), 'coder/' || left(c.session_id::text, 8)) end,
-                coalesce(p_commit, false), p_actor, nullif(btrim(p_reason), ''))
+                coder.branch_of_target(c.session_id, p_target, p_branch, p_commit), coalesce(p_commit, false), p_actor, nullif(btrim(p_reason), ''))
+        returning id into decision;
+    perform pg_notify('decisions_new', '');
+    return decision;
+end $$;
+
+-- Decide on parts of a change as it was shown: `[{"path": "a.py", "hunk": 2, "verdict": "approve"}, …]`, a file whole where
+-- no hunk is named; what is not named is left. Answers the decision, which a node that has the project carries out.
+create function coder.decide(
+    p_change uuid, p_fingerprint text, p_parts jsonb, p_target text default 'checkout', p_branch text default null,
+    p_commit boolean default false, p_actor text default current_user, p_reason text default null
+) returns uuid language plpgsql as $$
+declare
+    c pending_changes := coder.change_to_decide(p_change, p_fingerprint);
+    decision uuid;
+begin
+    insert into decisions (change_id, session_id, project_id, kind, fingerprint, target, branch, commit, parts, actor, reason)
+        values (c.id, c.session_id, c.project_id, 'part', p_fingerprint, p_target,
+                coder.branch_of_target(c.session_id, p_target, p_branch, p_commit), coalesce(p_commit, false),
+                coder.parts_of_change(c.id, p_parts), p_actor, nullif(btrim(p_reason), ''))
         returning id into decision;
     perform pg_notify('decisions_new', '');
     return decision;
@@ -1893,9 +1976,10 @@ begin
     select s.id, s.epoch, s.attempts, s.max_attempts, s.session_id, s.in_chat, coder.message_id(s.id, s.session_id, 'assistant'),
            p.project, s.input, s.agent, s.model, s.mode_id, s.thinking_option_id, s.timeout,
            coalesce(v.cwd, (select k.default_cwd from workspaces k where k.id = v.workspace_id)),
-           coalesce((select json_agg(json_build_object('id', d.id, 'task', c.task_id, 'reason', d.reason, 'work', d.work) order by d.created_at)
+           coalesce((select json_agg(json_build_object('id', d.id, 'task', c.task_id, 'reason', d.reason, 'work', d.work, 'parts', d.parts,
+                                                       'kept', d.facts -> 'kept') order by d.created_at)
                      from decisions d join pending_changes c on c.id = d.change_id
-                     where d.session_id = s.session_id and d.kind = 'reject' and d.told_task is null and d.state = 'done'), '[]'),
+                     where d.session_id = s.session_id and d.kind in ('reject', 'part') and d.told_task is null and d.state = 'done'), '[]'),
            s.history,
            (select row_to_json(w) from session_worktrees w where w.session_id = s.session_id)
     from spoken s
@@ -1976,12 +2060,18 @@ begin
     end if;
     update pending_changes set state = 'superseded', superseded_by = fresh, decided_at = clock_timestamp()
         where session_id = p_session and state in ('pending', 'conflicted');
-    if fresh is null then
-        return null;
+    if fresh is not null then
+        perform coder.insert_change(fresh, p_session, p_task, p_outcome, p_agent, p_snapshot, p_diff);
     end if;
+    return fresh;
+end $$;
+
+create function coder.insert_change(p_id uuid, p_session uuid, p_task bigint, p_outcome text, p_agent text, p_snapshot jsonb, p_diff bytea) returns void
+language plpgsql as $$
+begin
     insert into pending_changes (id, session_id, project_id, task_id, agent, title, turn_outcome, base_commit, base_tree, base_version,
                                  snapshot_commit, snapshot_tree, fingerprint, file_count, additions, deletions, diff, warnings)
-        select fresh, p_session, t.project_id, t.id, p_agent, left(split_part(ltrim(t.input, E' \t\r\n'), E'\n', 1), 200), p_outcome,
+        select p_id, p_session, t.project_id, t.id, p_agent, left(split_part(ltrim(t.input, E' \t\r\n'), E'\n', 1), 200), p_outcome,
                p_snapshot ->> 'base_commit', p_snapshot ->> 'base_tree', (p_snapshot ->> 'base_version')::int, p_snapshot ->> 'commit',
                p_snapshot ->> 'tree', p_snapshot ->> 'fingerprint', jsonb_array_length(p_snapshot -> 'files'),
                coalesce((select sum((f ->> 'additions')::int) from jsonb_array_elements(p_snapshot -> 'files') f), 0),
@@ -1989,11 +2079,10 @@ begin
                p_diff, array(select jsonb_array_elements_text(p_snapshot -> 'warnings'))
         from tasks t where t.id = p_task;
     insert into change_files (change_id, ordinal, path, display, old_path, operation, additions, deletions, old_mode, new_mode, hunks)
-        select fresh, f.ordinality, decode(f.value ->> 'path', 'hex'), f.value ->> 'display', decode(f.value ->> 'old_path', 'hex'),
+        select p_id, f.ordinality, decode(f.value ->> 'path', 'hex'), f.value ->> 'display', decode(f.value ->> 'old_path', 'hex'),
                f.value ->> 'operation', (f.value ->> 'additions')::int, (f.value ->> 'deletions')::int, f.value ->> 'old_mode',
                f.value ->> 'new_mode', coalesce(f.value -> 'hunks', '[]')
         from jsonb_array_elements(p_snapshot -> 'files') with ordinality f;
-    return fresh;
 end $$;
 
 -- Let sessions go on after their task ended. They must be running under the epoch that is named. Answers
@@ -2423,7 +2512,7 @@ end $$;
 -- Take the oldest decision whose project is on this host and has none running, or one that was dropped in the
 -- middle (then `plan` says what was being done): its node died, or it is the caller, who does one at a time.
 create function coder.claim_decision(p_node uuid, p_host uuid)
-returns table (id uuid, epoch bigint, decision jsonb, change jsonb, worktree jsonb, paths text[], written jsonb)
+returns table (id uuid, epoch bigint, decision jsonb, change jsonb, worktree jsonb, paths text[], written jsonb, files jsonb)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -2455,7 +2544,12 @@ begin
                coalesce((select jsonb_object_agg(encode(k.path, 'hex'), jsonb_build_array(k.blob, k.mode)) from checkout_files k
                          where k.project_id = d.project_id
                            and k.path in (select f.path from change_files f where f.change_id = c.id
-                                          union select f.old_path from change_files f where f.change_id = c.id)), '{}')
+                                          union select f.old_path from change_files f where f.change_id = c.id)), '{}'),
+               coalesce((select jsonb_object_agg(f.ordinal, jsonb_build_object(
+                             'path', encode(f.path, 'hex'), 'old_path', encode(f.old_path, 'hex'), 'operation', f.operation, 'additions', f.additions,
+                             'deletions', f.deletions, 'old_mode', f.old_mode, 'new_mode', f.new_mode, 'hunks', f.hunks))
+                         from change_files f where f.change_id = c.id and f.ordinal in (select (p ->> 'file')::int from jsonb_array_elements(d.parts) p)),
+                        '{}')
         from pending_changes c, session_worktrees w where c.id = d.change_id and w.session_id = d.session_id;
 end $$;
 
@@ -2483,30 +2577,47 @@ begin
 end $$;
 
 -- End a decision. `p_state` is what the change becomes: approved (the base moves to the approved snapshot),
--- conflicted, or pending again; null leaves it as it is. False = fenced.
+-- conflicted, or pending again; null leaves it as it is. `p_rest`, of a decision on parts: the commit that is the `base` from
+-- now on, what is left against it as a `snapshot` (the session's next open change, unless it is empty), and what the worktree
+-- is to be brought along with (`shift`). False = fenced.
 create function coder.settle_decision(
-    p_decision uuid, p_epoch bigint, p_outcome text, p_error text, p_facts jsonb, p_state text, p_conflicts jsonb, p_written jsonb
+    p_decision uuid, p_epoch bigint, p_outcome text, p_error text, p_facts jsonb, p_state text, p_conflicts jsonb, p_written jsonb,
+    p_rest jsonb default null, p_diff bytea default null
 ) returns boolean language plpgsql set coder.actor = 'node' as $$
 declare
     d decisions;
     c pending_changes;
+    v_done boolean := p_outcome in ('approved', 'rejected');
+    v_left uuid;
 begin
     select * into d from decisions where id = p_decision;
     perform from session_worktrees where session_id = d.session_id for update;
     select * into c from pending_changes where id = d.change_id for update;
-    update decisions set state = case when p_outcome = 'approved' then 'done' else 'failed' end, outcome = p_outcome, error = p_error,
-            facts = coalesce(p_facts, '{}'), plan = case when p_outcome = 'approved' then plan end, ended_at = clock_timestamp()
+    update decisions set state = case when v_done then 'done' else 'failed' end, outcome = p_outcome, error = p_error,
+            facts = coalesce(p_facts, '{}'), plan = case when v_done then plan end, ended_at = clock_timestamp()
         where id = p_decision and epoch = p_epoch and state = 'running';
     if not found then
         return false;
     end if;
     if p_state is not null and c.state in ('pending', 'applying', 'conflicted') then
         update pending_changes set state = p_state, conflicts = coalesce(p_conflicts, '[]'),
-                decided_at = case when p_state = 'approved' then clock_timestamp() end
+                decided_at = case when v_done then clock_timestamp() end
             where id = c.id;
     end if;
-    if p_state = 'approved' then
-        update session_worktrees set base_commit = c.snapshot_commit, base_version = base_version + 1 where session_id = d.session_id;
+    if v_done then
+        update session_worktrees set base_commit = coalesce(p_rest ->> 'base', c.snapshot_commit), base_version = base_version + 1,
+                shifts = case when p_rest -> 'shift' <> 'null' then shifts || (p_rest -> 'shift') else shifts end,
+                last_snapshot = coalesce(p_rest -> 'snapshot' ->> 'commit', last_snapshot)
+            where session_id = d.session_id;
+        if p_rest -> 'snapshot' -> 'empty' = 'false' then
+            v_left := gen_random_uuid();
+            perform coder.insert_change(v_left, c.session_id, c.task_id, c.turn_outcome, c.agent,
+                                        p_rest -> 'snapshot' || jsonb_build_object('warnings', c.warnings), p_diff);
+            update pending_changes set superseded_by = v_left where id = c.id;
+        end if;
+        if p_rest -> 'shift' <> 'null' then
+            perform pg_notify('decisions_new', '');
+        end if;
     end if;
     insert into checkout_files (project_id, path, blob, mode)
         select d.project_id, decode(f ->> 'path', 'hex'), f ->> 'blob', f ->> 'mode' from jsonb_array_elements(coalesce(p_written, '[]')) f
@@ -2533,6 +2644,17 @@ begin
     perform coder.store_change(p_session, p_task, case when t.state in ('failed', 'cancelled') then t.state else 'interrupted' end,
                                coalesce(t.agent_used, t.agent, 'native'), p_snapshot, p_diff);
     return 'stored';
+end $$;
+
+-- The worktree's files were brought along as a decision asked for, but for those (`p_kept`) that say something else by now.
+create function coder.shifted(p_session uuid, p_decision uuid, p_kept text[]) returns void language plpgsql set coder.actor = 'node' as $$
+begin
+    update session_worktrees set shifts = (select coalesce(jsonb_agg(s order by n), '[]') from jsonb_array_elements(shifts) with ordinality x(s, n)
+                                           where s ->> 'decision' <> p_decision::text)
+        where session_id = p_session;
+    if cardinality(p_kept) > 0 then
+        update decisions set facts = facts || jsonb_build_object('kept', p_kept) where id = p_decision;
+    end if;
 end $$;
 
 -- The worktree went back to its base, as a rejection asked for.
@@ -2632,11 +2754,12 @@ $$;
 
 create function coder.show_decision(p_decision uuid) returns table (
     id uuid, change_id uuid, session_id uuid, project_id uuid, kind text, target text, branch text, commit boolean, work text, actor text,
-    reason text, state text, outcome text, error text, facts jsonb, fingerprint text, change_state text, created_at timestamptz,
-    started_at timestamptz, ended_at timestamptz
+    reason text, parts jsonb, state text, outcome text, error text, facts jsonb, fingerprint text, change_state text, left_change_id uuid,
+    created_at timestamptz, started_at timestamptz, ended_at timestamptz
 ) language sql rows 1 as $$
-    select d.id, d.change_id, d.session_id, d.project_id, d.kind, d.target, d.branch, d.commit, d.work, d.actor, d.reason, d.state, d.outcome,
-           d.error, d.facts, d.fingerprint, c.state, d.created_at, d.started_at, d.ended_at
+    select d.id, d.change_id, d.session_id, d.project_id, d.kind, d.target, d.branch, d.commit, d.work, d.actor, d.reason,
+           (select coalesce(jsonb_agg(p - '{file,line,lines}'::text[]), '[]') from jsonb_array_elements(d.parts) p), d.state, d.outcome,
+           d.error, d.facts, d.fingerprint, c.state, case when d.kind = 'part' and d.state = 'done' then c.superseded_by end, d.created_at, d.started_at, d.ended_at
     from decisions d join pending_changes c on c.id = d.change_id where d.id = p_decision;
 $$;
 

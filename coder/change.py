@@ -24,6 +24,15 @@ OPEN_CHANGE = frozenset({ChangeState.PENDING, ChangeState.APPLYING, ChangeState.
 
 
 @dataclass(frozen=True, slots=True)
+class Shift:
+    """What a decision wants of a worktree's files: the difference from one commit to another one, merged into what they hold."""
+
+    decision_id: UUID
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
 class Worktree:
     """A session's worktree as it is recorded.
 
@@ -38,6 +47,7 @@ class Worktree:
         copied: paths copied in from the checkout's ignored files, never part of a change.
         unsnapshotted_task: task whose work is in the worktree but in no change, since its node died.
         discard_decision: rejection that wants the worktree back at its base.
+        shifts: what its files are still to be brought along with, in this order.
         fresh: its directory was made just now; never stored.
     """
 
@@ -53,6 +63,7 @@ class Worktree:
     copied: tuple[bytes, ...] = ()
     unsnapshotted_task: int | None = None
     discard_decision: UUID | None = None
+    shifts: tuple[Shift, ...] = ()
     fresh: bool = False
 
 
@@ -137,6 +148,38 @@ def display_path(path: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class DecidedFile:
+    """A file of a change of which parts were approved or rejected; its other parts are left.
+
+    Attributes:
+        approved, rejected: numbers of its hunks; of a file without hunks, 1 stands for all of it.
+    """
+
+    file: FileChange
+    approved: frozenset[int]
+    rejected: frozenset[int]
+
+    @property
+    def parts(self) -> frozenset[int]:
+        return frozenset(range(1, max(1, len(self.file.hunks)) + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What a decision on parts leaves.
+
+    Attributes:
+        base: commit that is the session's base from then on: the old base with what was approved.
+        snapshot: what is left to decide on, against that base.
+        shift: takes what was rejected out of the worktree; None when nothing was.
+    """
+
+    base: str
+    snapshot: Snapshot
+    shift: Shift | None
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedFile:
     """One file that an approval writes into the checkout.
 
@@ -204,6 +247,7 @@ class Approval:
     Attributes:
         written: what coder last wrote in this checkout: path -> (blob, mode); None blob = deleted.
         message: the commit message, for a branch or a commit.
+        parts: what was approved and rejected, when it was not all of the change.
     """
 
     decision_id: UUID
@@ -215,11 +259,18 @@ class Approval:
     commit: bool
     message: str
     written: dict[bytes, tuple[str | None, str]] = field(default_factory=dict)
+    parts: tuple[DecidedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A decision that this node carries out; `epoch` fences its writes, `plan` is what a dead node had begun."""
+    """A decision that this node carries out.
+
+    Attributes:
+        epoch: fences its writes.
+        plan: what a dead node had begun.
+        rest: what a decision on parts leaves, once that was worked out; None when it is on all of the change.
+    """
 
     decision_id: UUID
     epoch: int
@@ -229,3 +280,4 @@ class Claim:
     fingerprint: str
     approval: Approval
     plan: Plan | None
+    rest: Rest | None = None

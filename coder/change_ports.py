@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-from coder.change import Approval, ChangeState, Claim, ConflictFile, Found, Plan, PlannedFile, Snapshot, Worktree
+from coder.change import (
+    Approval,
+    ChangeState,
+    Claim,
+    ConflictFile,
+    Found,
+    Plan,
+    PlannedFile,
+    Rest,
+    Shift,
+    Snapshot,
+    Worktree,
+)
 from coder.comments import Owed, Place
 from coder.task import Project
 
@@ -41,6 +53,14 @@ class Worktrees(Protocol):
 
     async def reset(self, worktree: Worktree, to_commit: str) -> str:
         """Save the present content under a ref, put the worktree back to a commit, answer the ref."""
+        ...
+
+    async def shift(self, worktree: Worktree, shift: Shift) -> tuple[bytes, ...]:
+        """Bring the worktree's files along with a shift; answers the paths that say something else by now and stay as they are."""
+        ...
+
+    async def divide(self, approval: Approval) -> Rest:
+        """Work out what a decision on parts leaves, touching nothing; raises `Conflict` for parts that only go together."""
         ...
 
     async def plan(self, approval: Approval) -> Plan:
@@ -95,14 +115,19 @@ class ChangeStore(Protocol):
         state: ChangeState | None = None,
         conflicts: tuple[ConflictFile, ...] = (),
         written: tuple[PlannedFile, ...] = (),
+        rest: Rest | None = None,
     ) -> bool: ...
 
     async def unfinished(self, host: UUID) -> list[tuple[Worktree, bool]]:
-        """Worktrees with unsnapshotted work or a discard to do, and whether a turn runs there."""
+        """Worktrees with unsnapshotted work, or with a discard or a shift to do, and whether a turn runs there."""
         ...
 
     async def rescue_change(self, worktree: Worktree, snapshot: Snapshot, number: int) -> str:
         """Store the change of a turn whose node died; answers `stored`, `moved`, `applying` or `gone`."""
+        ...
+
+    async def shifted(self, worktree: Worktree, shift: Shift, kept: tuple[bytes, ...]) -> None:
+        """A shift was done, but for the paths that were kept."""
         ...
 
     async def discarded(self, worktree: Worktree) -> None: ...

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from coder.errors import AgentUnavailable
-from coder.task import Remark, Task
+from coder.task import Part, Remark, Task
 
 NATIVE = "native"
 EARLIER_BYTES = 200_000
 """How much of a conversation an agent is primed with that does not remember it."""
+NAMED_PARTS = 10
 LEFT_OUT = "[… what was said before this is left out]"
 
 
@@ -47,10 +48,35 @@ def prompt(task: Task) -> str:
 
 
 def remark_sentence(remark: Remark) -> str:
-    """One rejection, as the agent reads it."""
+    """One decision, as the agent reads it."""
+    if remark.parts:
+        return _parts_sentence(remark)
     kept = "That work is still in the worktree." if remark.work == "keep" else "That work was taken out of the worktree again."
     why = f"with this reason: {remark.reason.rstrip('.')}." if remark.reason else "without giving a reason."
     return f"A reviewer rejected the change of task {remark.task_id} {why} {kept}"
+
+
+def _parts_sentence(remark: Remark) -> str:
+    approved, rejected = (_named([part for part in remark.parts if part.verdict == verdict]) for verdict in ("approve", "reject"))
+    said = " and ".join(f"{what} {which}" for what, which in (("approved", approved), ("rejected", rejected)) if which)
+    if not rejected:
+        return f"Of the change of task {remark.task_id} a reviewer {said}; the rest still waits for a decision."
+    why = f"with this reason: {remark.reason.rstrip('.')}" if remark.reason else "without giving a reason"
+    kept = f", but not in {', '.join(remark.kept)}, which says something else by now" if remark.kept else ""
+    return f"Of the change of task {remark.task_id} a reviewer {said}, {why}; what was rejected was taken out of the worktree again{kept}."
+
+
+def _named(parts: Sequence[Part]) -> str:
+    """Parts by file and lines, the first few of them."""
+    shown = [part.path if part.line is None else f"{part.path} {_lines(part)}" for part in parts[:NAMED_PARTS]]
+    more = f" and {len(parts) - NAMED_PARTS} more" if len(parts) > NAMED_PARTS else ""
+    return ", ".join(shown) + more
+
+
+def _lines(part: Part) -> str:
+    if not part.lines:
+        return f"after line {part.line}"
+    return f"line {part.line}" if part.lines == 1 else f"lines {part.line}-{(part.line or 0) + part.lines - 1}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,13 +102,36 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a change that was approved or rejected, as an agent is told of it.
+
+    Attributes:
+        verdict: `approve` or `reject`.
+        line, lines: where the hunk was in the snapshot and how long; None for the whole file.
+    """
+
+    path: str
+    verdict: str
+    line: int | None = None
+    lines: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Remark:
-    """A rejection that the agent has not been told of yet: whose work, why, and what became of it."""
+    """A decision that the agent has not been told of yet: whose work, why, and what became of it.
+
+    Attributes:
+        work: `keep` or `discard` after a rejection; None after a decision on parts.
+        parts: those that were decided on, when it was not all of the change.
+        kept: paths from which what was rejected could not be taken out, since they say something else by now.
+    """
 
     decision_id: UUID
     task_id: int
     reason: str | None
-    work: str
+    work: str | None
+    parts: tuple[Part, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

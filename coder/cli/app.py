@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from coder import __version__
-from coder.cli import changes, comments, exits, permissions, projects, service, sessions, tasks, workspaces
+from coder.cli import changes, comments, deciding, exits, permissions, projects, service, sessions, tasks, workspaces
 from coder.cli.desk import Desk, desk
 from coder.cli.house import House
 
@@ -74,5 +74,5 @@ def build(house: House) -> typer.Typer:
     app.add_typer(permissions.rules, name="rule")
     app.add_typer(changes.commands, name="change")
     app.add_typer(comments.commands, name="comment")
-    app.add_typer(changes.decisions, name="decision")
+    app.add_typer(deciding.decisions, name="decision")
     return app

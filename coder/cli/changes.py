@@ -1,28 +1,25 @@
-"""coder change and coder decision: what a turn left to decide on, and what was decided."""
+"""coder change: what a turn left to decide on."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
 from coder.change import OPEN_CHANGE, ChangeState
-from coder.cli import lookup, waiting
-from coder.cli.desk import Desk, Json, Limit, actor, desk
+from coder.cli import lookup
+from coder.cli.desk import Json, Limit, desk
 from coder.cli.screen import fields, put, put_diff, put_json, table, visible, when
-from coder.errors import Conflict, InvalidInput
+from coder.errors import InvalidInput
 
 commands = typer.Typer(help="What turns left to decide on.", no_args_is_help=True, rich_markup_mode=None)
-decisions = typer.Typer(help="What was decided, and what became of it.", no_args_is_help=True, rich_markup_mode=None)
 
 ChangeId = Annotated[
     str,
     typer.Argument(metavar="CHANGE", help="Its id, or the session's whose open change is meant; beginnings do.", show_default=False),
 ]
-Fingerprint = Annotated[str | None, typer.Option(help="Decide only if this is still its fingerprint; without it the present one.")]
-Reason = Annotated[str | None, typer.Option(help="Kept with the decision; of a rejection, told to the agent.")]
 
 
 @commands.command("list")
@@ -102,86 +99,3 @@ def _lines(each: dict[str, Any]) -> str:
 
 def _listed(sentences: list[str]) -> str:
     return "\n".join(sentences)
-
-
-@commands.command()
-def approve(
-    context: typer.Context,
-    change: ChangeId,
-    fingerprint: Fingerprint = None,
-    branch: Annotated[str | None, typer.Option(help="Commit it on this branch instead of writing it into the checkout.")] = None,
-    commit: Annotated[bool, typer.Option("--commit", help="Also commit its files in the checkout.")] = False,
-    reason: Reason = None,
-    json: Json = False,
-) -> None:
-    """Take a change over into the project's checkout, or onto a branch."""
-    if branch is not None and commit:
-        raise InvalidInput("A branch always gets a commit; leave --commit out.")
-    if branch is not None and not branch.strip():
-        raise InvalidInput("The name of the branch is empty; name one, or leave --branch out to write into the checkout.")
-    target: Literal["checkout", "branch"] = "checkout" if branch is None else "branch"
-    at = desk(context)
-    row = _shown(at, change, fingerprint)
-    decision = _decide(at, "change_approve", row, fingerprint, reason, target=target, branch=branch, commit=commit)
-    if json:
-        put_json(decision)
-    else:
-        branched = decision["target"] == "branch"
-        put(f"Change {row['id']} is approved into {'branch ' + decision['branch'] if branched else 'the checkout of ' + row['project']}.")
-
-
-@commands.command()
-def reject(
-    context: typer.Context,
-    change: ChangeId,
-    fingerprint: Fingerprint = None,
-    reason: Reason = None,
-    discard: Annotated[bool, typer.Option("--discard", help="Also put the worktree back to its base.")] = False,
-    json: Json = False,
-) -> None:
-    """Refuse a change; the agent hears the reason with its next prompt."""
-    at = desk(context)
-    row = _shown(at, change, fingerprint)
-    decision = _decide(at, "change_reject", row, fingerprint, reason, work="discard" if discard else "keep")
-    if json:
-        put_json(decision)
-    else:
-        put(f"Change {row['id']} is rejected; {'the worktree goes back to its base' if discard else 'the work stays in the worktree'}.")
-
-
-def _shown(at: Desk, change: str, fingerprint: str | None) -> dict[str, Any]:
-    """The change that was looked at: a session's open change may be another by now, so that needs the fingerprint as well."""
-    row = lookup.change(at.door, change)
-    if fingerprint is None and not row["id"].startswith(change.lower()):
-        raise InvalidInput(
-            f"{change} is a session, whose change may be another than the one you read; name change {row['id']}, or give its --fingerprint."
-        )
-    return row
-
-
-def _decide(at: Desk, statement: str, change: dict[str, Any], fingerprint: str | None, reason: str | None, **how: Any) -> dict[str, Any]:
-    """Store a decision on what was just read, wait until it is carried out, and raise what it failed with."""
-    decision = at.door.row(
-        statement,
-        change_id=UUID(change["id"]),
-        fingerprint=fingerprint or change["fingerprint"],
-        reason=reason,
-        actor=actor(),
-        **how,
-    )
-    decision = waiting.decision(at, decision)
-    if decision["state"] == "failed":
-        raise Conflict(decision["error"] or f"The decision failed ({decision['outcome']}); read the change again and decide anew.")
-    return decision
-
-
-@decisions.command("show")
-def show_decision(
-    context: typer.Context, decision: Annotated[UUID, typer.Argument(metavar="DECISION", show_default=False)], json: Json = False
-) -> None:
-    """Show a decision."""
-    row = desk(context).door.row("decision_get", decision_id=decision)
-    if json:
-        put_json(row)
-    else:
-        fields(row)

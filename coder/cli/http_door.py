@@ -60,6 +60,8 @@ CALLS: dict[str, tuple[str, str]] = {
     "comment_edit": ("PATCH", "/comments/{comment_id}"),
     "comment_delete": ("DELETE", "/comments/{comment_id}"),
     "comment_resolve": ("POST", "/comments/{comment_id}/resolve"),
+    "change_decide": ("POST", "/changes/{change_id}/decide"),
+    "decision_list": ("GET", "/decisions"),
     "decision_get": ("GET", "/decisions/{decision_id}"),
     "permission_list": ("GET", "/permissions"),
     "permission_get": ("GET", "/permissions/{permission_id}"),

@@ -42,6 +42,9 @@ def make_plan(repository: Repository, approval: Approval) -> Plan:
         WrongBranch: the checkout is on another branch than the session's base, or the branch may not be moved.
         NoCommit: the repository lost its HEAD commit.
     """
+    if approval.snapshot_commit == approval.worktree.base_commit:
+        # Nothing was approved of it.
+        return Plan("checkout", str(repository.top), f"{PLANS}{approval.decision_id}")
     head = repository.resolve("HEAD")
     if head is None:
         raise NoCommit(path=repository.top, project=approval.worktree.project_id)

@@ -98,7 +98,7 @@ class Snapshots:
         ref = self.save(record, worktree)
         repository = record.repository
         record.forget_unfinished()
-        with _own_index(record, worktree.base_commit) as index:
+        with own_index(record, worktree.base_commit) as index:
             # Our index is exactly what was saved, so this deletes and writes just what differs; ignored files stay.
             repository.run("read-tree", "--reset", "-u", to_commit, index=index)
         repository.run("update-ref", "--no-deref", "HEAD", to_commit)
@@ -165,7 +165,7 @@ class _Content:
         self.warnings: list[str] = []
 
     def record(self) -> None:
-        with _own_index(self._record, self._base) as index:
+        with own_index(self._record, self._base) as index:
             try:
                 self._add(index)
             except InternalError as error:
@@ -260,7 +260,7 @@ def copy_index(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _own_index(record: Record, base: str) -> Iterator[Path]:
+def own_index(record: Record, base: str) -> Iterator[Path]:
     """Our index under a name of its own; what git made of it takes the old one's place at the end.
 
     A hard link does for a copy: git never writes into an index, it replaces it.

@@ -20,7 +20,7 @@ from uuid import UUID
 
 import structlog
 
-from coder.change import Approval, Found, Plan, Snapshot, Worktree
+from coder.change import Approval, Found, Plan, Rest, Shift, Snapshot, Worktree
 from coder.comments import Owed, Place
 from coder.errors import Held, InternalError, NoCommit
 from coder.git import apply
@@ -29,9 +29,11 @@ from coder.git.disk import disk_error
 from coder.git.guard import Guard
 from coder.git.ignored import copy_ignored
 from coder.git.orphans import find_orphans, remove_orphan, session_of
+from coder.git.parts import divide
 from coder.git.plan import make_plan
 from coder.git.record import Record
 from coder.git.repository import Repository, open_repository
+from coder.git.shift import bring_along
 from coder.git.snapshot import Snapshots, copy_index
 from coder.task import Project
 
@@ -89,6 +91,14 @@ class GitWorktrees:
     async def reset(self, worktree: Worktree, to_commit: str) -> str:
         """Save the present content under a ref, put the worktree back to a commit, answer the ref."""
         return await self._in_thread(lambda: self._snapshots.reset(self._record_of(worktree), worktree, to_commit))
+
+    async def shift(self, worktree: Worktree, shift: Shift) -> tuple[bytes, ...]:
+        """Bring the worktree's files along with a shift; answers the paths that say something else by now and stay as they are."""
+        return await self._in_thread(lambda: bring_along(self._snapshots, self._record_of(worktree), worktree, shift))
+
+    async def divide(self, approval: Approval) -> Rest:
+        """Work out what a decision on parts leaves, touching nothing; raises `Conflict` for parts that only go together."""
+        return await self._in_thread(lambda: divide(self._project_of(approval.worktree), approval))
 
     async def plan(self, approval: Approval) -> Plan:
         """Merge without touching anything; raises `MergeConflict`, `CheckoutDirty` or `WrongBranch`."""

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from coder.change import Approval, ChangeState, Claim, ConflictFile, Plan, PlannedFile, Snapshot, Worktree, display_path
+from coder.change import (
+    Approval,
+    ChangeState,
+    Claim,
+    ConflictFile,
+    DecidedFile,
+    FileChange,
+    Hunk,
+    Plan,
+    PlannedFile,
+    Rest,
+    Shift,
+    Snapshot,
+    Worktree,
+    display_path,
+)
 from coder.comments import Owed, Place, Written
 from coder.postgres.pool import fetch
 from coder.postgres.statements import load
@@ -42,6 +59,39 @@ def conflict_json(conflict: ConflictFile) -> dict[str, Any]:
     return {"path": display_path(conflict.path), "detail": conflict.detail, "hunks": hunks}
 
 
+def rest_json(rest: Rest) -> dict[str, Any]:
+    """A rest as `coder.settle_decision` reads it; its diff goes beside it, as bytes."""
+    shift = {"decision": str(rest.shift.decision_id), "old": rest.shift.old, "new": rest.shift.new} if rest.shift else None
+    return {"base": rest.base, "snapshot": snapshot_json(rest.snapshot, 0), "shift": shift}
+
+
+def file_from(row: dict[str, Any]) -> FileChange:
+    return FileChange(
+        path=bytes.fromhex(row["path"]),
+        operation=row["operation"],
+        additions=row["additions"],
+        deletions=row["deletions"],
+        old_mode=row["old_mode"],
+        new_mode=row["new_mode"],
+        old_path=bytes.fromhex(row["old_path"]) if row["old_path"] else None,
+        hunks=tuple(Hunk(*hunk) for hunk in row["hunks"]),
+    )
+
+
+def parts_from(parts: list[dict[str, Any]], files: dict[str, dict[str, Any]]) -> tuple[DecidedFile, ...]:
+    """What was decided, file by file; a part without a hunk is all of its file."""
+    chosen: dict[tuple[str, str], set[int | None]] = defaultdict(set)
+    for part in parts:
+        chosen[str(part["file"]), part["verdict"]].add(part["hunk"])
+    decided = []
+    for ordinal, row in files.items():
+        file = DecidedFile(file_from(row), frozenset(), frozenset())
+        own = [chosen[ordinal, verdict] for verdict in ("approve", "reject")]
+        approved, rejected = (file.parts if None in hunks else frozenset(filter(None, hunks)) for hunks in own)
+        decided.append(replace(file, approved=approved, rejected=rejected))
+    return tuple(decided)
+
+
 def claim_from(row: asyncpg.Record) -> Claim:
     decision, change = json.loads(row["decision"]), json.loads(row["change"])
     written = {bytes.fromhex(path): (blob, mode) for path, (blob, mode) in json.loads(row["written"]).items()}
@@ -55,6 +105,7 @@ def claim_from(row: asyncpg.Record) -> Claim:
         commit=decision["commit"],
         message=f"{change['title']}\n\nAgent: {change['agent']}\nTask: {change['task_id']}\nChange: {change['id']}\n",
         written=written,
+        parts=parts_from(decision["parts"], json.loads(row["files"])),
     )
     return Claim(
         decision_id=row["id"],
@@ -118,6 +169,7 @@ class PostgresChanges:
         state: ChangeState | None = None,
         conflicts: tuple[ConflictFile, ...] = (),
         written: tuple[PlannedFile, ...] = (),
+        rest: Rest | None = None,
     ) -> bool:
         rows = await self._fetch(
             "settle_decision",
@@ -129,6 +181,8 @@ class PostgresChanges:
             state=state,
             conflicts=json.dumps([conflict_json(each) for each in conflicts]),
             written=json.dumps([{"path": file.path.hex(), "blob": file.new_blob, "mode": file.new_mode} for file in written]),
+            rest=json.dumps(rest_json(rest)) if rest else None,
+            diff=rest.snapshot.diff if rest else None,
         )
         return bool(rows[0][0])
 
@@ -145,6 +199,10 @@ class PostgresChanges:
             diff=snapshot.diff,
         )
         return str(rows[0][0])
+
+    async def shifted(self, worktree: Worktree, shift: Shift, kept: tuple[bytes, ...]) -> None:
+        paths = [display_path(path) for path in kept]
+        await self._fetch("shifted", session_id=worktree.session_id, decision=shift.decision_id, kept=paths)
 
     async def discarded(self, worktree: Worktree) -> None:
         await self._fetch("discarded", session_id=worktree.session_id, decision=worktree.discard_decision)

@@ -1,21 +1,24 @@
 -- What the reviewer and the rescuer ask of changes, decisions and worktrees.
 
 -- name: claim_decision
-select id, epoch, decision, change, worktree, paths, written from coder.claim_decision(:node, :host);
+select id, epoch, decision, change, worktree, paths, written, files from coder.claim_decision(:node, :host);
 
 -- name: begin_applying
 select coder.begin_applying(:decision, :epoch, :plan);
 
 -- name: settle_decision
-select coder.settle_decision(:decision, :epoch, :outcome, :error, :facts, :state, :conflicts, :written);
+select coder.settle_decision(:decision, :epoch, :outcome, :error, :facts, :state, :conflicts, :written, :rest, :diff);
 
 -- name: unfinished_worktrees
 select to_jsonb(w) as worktree, q.state = 'running' as busy
 from session_worktrees w join session_queue q on q.session_id = w.session_id
-where w.host_id = :host and w.removed_at is null and (w.unsnapshotted_task is not null or w.discard_decision is not null);
+where w.host_id = :host and w.removed_at is null and (w.unsnapshotted_task is not null or w.discard_decision is not null or w.shifts <> '[]');
 
 -- name: rescue_change
 select coder.rescue_change(:session_id, :task, :snapshot, :diff);
+
+-- name: shifted
+select coder.shifted(:session_id, :decision, :kept);
 
 -- name: discarded
 select coder.discarded(:session_id, :decision);
@@ -24,7 +27,7 @@ select coder.discarded(:session_id, :decision);
 select to_jsonb(w) as worktree
 from session_worktrees w join sessions s on s.id = w.session_id join session_queue q on q.session_id = w.session_id
 where w.host_id = :host and w.removed_at is null and s.status = 'closed' and s.closed_at < clock_timestamp() - :retention::interval
-  and q.state <> 'running' and w.unsnapshotted_task is null and w.discard_decision is null
+  and q.state <> 'running' and w.unsnapshotted_task is null and w.discard_decision is null and w.shifts = '[]'
   and not exists (select from pending_changes c where c.session_id = w.session_id and c.state in ('pending', 'applying', 'conflicted'))
 order by s.closed_at limit 100;
 

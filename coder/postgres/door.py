@@ -19,7 +19,7 @@ NOUNS = {
     "session": ("session", "coder session list"),
     "workspace": ("workspace", "coder workspace list"),
     "comment": ("comment", "coder comment list"),
-    "decision": ("decision", "coder change list"),
+    "decision": ("decision", "coder decision list"),
     "permission": ("permission", "coder permission list --all"),
     "rule": ("rule", "coder rule list PROJECT"),
 }

@@ -207,6 +207,21 @@ select row_to_json(x) as row from (
     order by k.created_at desc, k.id desc limit :limit
 ) x;
 
+-- name: change_decide
+select row_to_json(d) as row
+from (select coder.decide(:change_id, :fingerprint, :parts, :target, :branch, :commit, :actor, :reason) as id) q,
+     lateral (select * from coder.show_decision(q.id)) d;
+
+-- name: decision_list
+select row_to_json(x) as row from (
+    select d.* from decisions k, lateral (select * from coder.show_decision(k.id)) d
+    where (:session_id::uuid is null or k.session_id = :session_id)
+      and (:change_id::uuid is null or k.change_id = :change_id)
+      and (:project::text is null or k.project_id = coder.project_id(:project))
+      and (:before_time::timestamptz is null or (k.created_at, k.id) < (:before_time, :before_id::uuid))
+    order by k.created_at desc, k.id desc limit :limit
+) x;
+
 -- name: comment_edit
 select row_to_json(k) as row from (select coder.edit_comment(:comment_id, :body, :actor) as id) q, lateral (select * from coder.show_comment(q.id)) k;
 

@@ -5,6 +5,7 @@ aiosql parses the files; `:name` parameters become `$1`, `$2`, …, which asyncp
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,12 @@ class Statement:
         unknown = given.keys() - set(self.parameters)
         if unknown:
             raise TypeError(f"statement {self.name} has no parameter {', '.join(sorted(unknown))}")
-        return [given.get(name) for name in self.parameters]
+        return [_written(given.get(name)) for name in self.parameters]
+
+
+def _written(value: Any) -> Any:
+    """A value as drivers take it: lists of objects go as JSON text."""
+    return json.dumps(value) if isinstance(value, list) and value and isinstance(value[0], dict) else value
 
 
 def load(file: str) -> dict[str, Statement]:

@@ -12,12 +12,12 @@ import asyncpg
 import orjson
 
 from coder import __version__
-from coder.change import Snapshot, Worktree, display_path
+from coder.change import Shift, Snapshot, Worktree, display_path
 from coder.ports import AgentFacts, Claimed, Wanted
 from coder.postgres.pool import fetch
 from coder.postgres.statements import load
 from coder.routing import Said
-from coder.task import AgentSession, Ending, ExecutionPath, Left, Project, Remark, Stored, Task, TaskState, Verdict
+from coder.task import AgentSession, Ending, ExecutionPath, Left, Part, Project, Remark, Stored, Task, TaskState, Verdict
 from coder.transcript import clean_value
 
 STATEMENTS = load("tasks.sql")
@@ -72,6 +72,7 @@ def worktree_from(row: dict[str, Any]) -> Worktree:
         copied=tuple(bytes.fromhex(path[2:]) for path in row["copied"]),
         unsnapshotted_task=row["unsnapshotted_task"],
         discard_decision=UUID(row["discard_decision"]) if row["discard_decision"] else None,
+        shifts=tuple(Shift(UUID(shift["decision"]), shift["old"], shift["new"]) for shift in row["shifts"]),
     )
 
 
@@ -155,6 +156,18 @@ def of_agents(ending: Ending) -> dict[str, Any]:
     return found
 
 
+def remark_from(row: dict[str, Any]) -> Remark:
+    """A remark as `coder.claim` answers it."""
+    return Remark(
+        decision_id=UUID(row["id"]),
+        task_id=row["task"],
+        reason=row["reason"],
+        work=row["work"],
+        parts=tuple(Part(part["path"], part["verdict"], part["line"], part["lines"]) for part in row["parts"]),
+        kept=tuple(row["kept"] or ()),
+    )
+
+
 def claimed_from(row: asyncpg.Record) -> Claimed:
     worktree = orjson.loads(row["worktree"]) if row["worktree"] else None
     task = Task(
@@ -173,9 +186,7 @@ def claimed_from(row: asyncpg.Record) -> Claimed:
         thinking_option_id=row["thinking_option_id"],
         timeout=row["timeout"],
         cwd=row["cwd"],
-        remarks=tuple(
-            Remark(UUID(remark["id"]), remark["task"], remark["reason"], remark["work"]) for remark in orjson.loads(row["remarks"])
-        ),
+        remarks=tuple(remark_from(remark) for remark in orjson.loads(row["remarks"])),
         model_history=row["model_history"],
     )
     return Claimed(task, worktree_from(worktree) if worktree else None)

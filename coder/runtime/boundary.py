@@ -28,6 +28,8 @@ class Boundary:
 
     async def settle(self, worktree: Worktree) -> Worktree:
         """Do what is owed; answers the worktree as it is recorded afterwards."""
+        # Before anything is recorded of it: what was rejected is part of no change any more.
+        worktree = await self.bring_along(worktree)
         if worktree.unsnapshotted_task is not None:
             worktree = await self._rescue(worktree)
         if worktree.discard_decision is not None:
@@ -41,6 +43,19 @@ class Boundary:
             log.info("the worktree went back to its base", session=str(worktree.session_id), saved=saved)
             worktree = replace(worktree, discard_decision=None, last_snapshot=None)
         return worktree
+
+    async def bring_along(self, worktree: Worktree) -> Worktree:
+        """Bring the worktree's files along with what was decided on parts of its change."""
+        for shift in worktree.shifts:
+            try:
+                kept = await self._worktrees.shift(worktree, shift)
+            except InternalError as error:
+                if not error.facts.get("gone"):
+                    raise
+                kept = ()  # somebody deleted it; the next turn makes it again as the decision left it
+            await self._changes.shifted(worktree, shift, kept)
+            log.info("the worktree was brought along with a decision", session=str(worktree.session_id), decision=str(shift.decision_id))
+        return replace(worktree, shifts=())
 
     async def _rescue(self, worktree: Worktree) -> Worktree:
         number = worktree.snapshots + 1

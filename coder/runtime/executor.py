@@ -229,7 +229,7 @@ class Executor:
             failed = await self._setup.run(command, Path(worktree.path), task.project.setup_timeout.total_seconds(), log)
             if failed is not None:
                 course.notices.append(failed)
-        if known is not None and (known.unsnapshotted_task is not None or known.discard_decision is not None):
+        if known is not None and (known.unsnapshotted_task is not None or known.discard_decision is not None or known.shifts):
             # Read again: a rescuer may have been at it until we got hold of the worktree.
             worktree = await self._boundary.settle(await self._store.worktree_of(task.session_id) or known)
         return worktree
@@ -295,5 +295,9 @@ class Executor:
         current = await self._store.worktree_of(ending.task.session_id)
         assert current is not None, "a worktree that was moved is recorded"
         assert ending.snapshot is not None, "only a change has a base that can move"
-        again = await self._worktrees.diff(current, ending.snapshot.commit)
+        if current.shifts:
+            current = await self._boundary.bring_along(current)
+            again = await self._worktrees.snapshot(current)
+        else:
+            again = await self._worktrees.diff(current, ending.snapshot.commit)
         return replace(ending, snapshot=replace(again, warnings=ending.snapshot.warnings))

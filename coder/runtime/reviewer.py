@@ -7,6 +7,8 @@ target with it and finishes forward, or says which files somebody else changed m
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -69,6 +71,11 @@ class Reviewer:
     async def _carry_out(self, claim: Claim) -> None:
         """One decision to its end. What the database refuses passes: the decision stays this node's and is claimed again."""
         try:
+            if claim.approval.parts:
+                # The same again after a crash: it follows from what was shown and decided alone.
+                rest = await self._worktrees.divide(claim.approval)
+                approval = replace(claim.approval, snapshot_commit=rest.base, paths=approved_paths(claim))
+                claim = replace(claim, approval=approval, rest=rest)
             plan = claim.plan or await self._worktrees.plan(claim.approval)
             found, others = await self._worktrees.examine(plan) if claim.plan else (Found.OLD, ())
         except MergeConflict as conflict:
@@ -138,10 +145,18 @@ class Reviewer:
         await self._worktrees.forget(plan)
 
     async def _approved(self, claim: Claim, plan: Plan) -> None:
-        facts = {"target": plan.target, "branch": plan.branch, "commit": plan.new_commit, "files": len(claim.approval.paths)}
-        await self._store.settle_decision(claim, outcome="approved", facts=facts, state=ChangeState.APPROVED, written=plan.files)
+        facts: dict[str, Any] = {
+            "target": plan.target,
+            "branch": plan.branch,
+            "commit": plan.new_commit,
+            "files": len(claim.approval.paths),
+        }
+        state = ChangeState.APPROVED
+        if claim.approval.parts and not claim.approval.paths:
+            facts, state = {}, ChangeState.REJECTED
+        await self._store.settle_decision(claim, outcome=state, facts=facts, state=state, written=plan.files, rest=claim.rest)
         await self._worktrees.forget(plan)
-        log.info("change approved", change=str(claim.change_id), target=plan.target, commit=plan.new_commit)
+        log.info("change decided", change=str(claim.change_id), outcome=state, target=plan.target, commit=plan.new_commit)
 
     async def _recover(self, claim: Claim, plan: Plan, found: Found, others: tuple[bytes, ...]) -> None:
         """A node died, or its database went away, while it applied this plan: go on from how far it came."""
@@ -185,3 +200,9 @@ class Reviewer:
 
 def unforeseen(error: Exception) -> InternalError:
     return InternalError(f"The approval failed inside coder ({type(error).__name__}: {error}); see the service's log, then approve again.")
+
+
+def approved_paths(claim: Claim) -> tuple[bytes, ...]:
+    """The paths that a decision on parts brings to the target; of a renamed file the old one too."""
+    files = [each.file for each in claim.approval.parts if each.approved]
+    return tuple(sorted({path for file in files for path in (file.path, file.old_path) if path is not None}))

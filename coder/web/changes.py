@@ -21,7 +21,7 @@ from coder.web.asking import Actor, ByProject, BySession, ChangeId, DecisionId, 
 from coder.web.openapi import answers, failing
 from coder.web.paging import Cursor, Limit, decode, page, words
 from coder.web.problems import problem
-from coder.web.shapes import FINGERPRINT, Change, Decision, ListedChange, Page
+from coder.web.shapes import CHANGE_ID, FINGERPRINT, Change, Decision, ListedChange, Page
 
 router = APIRouter(prefix="/changes", tags=["changes"])
 decisions = APIRouter(prefix="/decisions", tags=["changes"])
@@ -46,6 +46,35 @@ class Approval(BaseModel):
     branch: Annotated[str | None, Field(description="With target branch; without it `coder/<session>`")] = None
     commit: Annotated[bool, Field(strict=True, description="With target checkout: also commit just these files")] = False
     reason: Annotated[str | None, Field(description="Kept with the decision")] = None
+
+
+class DecidedPart(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    path: Annotated[str, Field(description="Of a file of the change, as `files` shows it")]
+    hunk: Annotated[int | None, Field(strict=True, description="Its number in that file; without it the whole file")] = None
+    verdict: Annotated[Literal["approve", "reject", "leave"], Field(description="What is not named is left")]
+
+
+class PartialDecision(Approval):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "fingerprint": FINGERPRINT,
+                    "parts": [
+                        {"path": "src/parser.py", "hunk": 1, "verdict": "approve"},
+                        {"path": "src/parser.py", "hunk": 2, "verdict": "reject"},
+                        {"path": "tests/test_parser.py", "verdict": "approve"},
+                    ],
+                    "reason": "The parser must stay pure",
+                }
+            ]
+        },
+    )
+
+    parts: Annotated[list[DecidedPart], Field(min_length=1, description="Each file, or hunk of a file, at most once")]
 
 
 class Rejection(BaseModel):
@@ -119,11 +148,47 @@ async def approve_change(change_id: ChangeId, asked: Approval, request: Request,
     return await _carried_out(door, decision, request.app.state.decision_seconds)
 
 
+@router.post("/{change_id}/decide", responses=DECIDED)
+async def decide_on_parts(change_id: ChangeId, asked: PartialDecision, request: Request, door: TheDoor, actor: Actor) -> Response:
+    """Decide on parts of a change, if it is still the one that was read.
+
+    What is approved goes to the target; what is rejected leaves the worktree at the turn boundary, and the agent is told; what is
+    left stays the session's open change, under a new id and fingerprint (`left_change_id`).
+    """
+    decision = await door.row("change_decide", change_id=change_id, actor=actor, **asked.model_dump())
+    return await _carried_out(door, decision, request.app.state.decision_seconds)
+
+
 @router.post("/{change_id}/reject", responses=DECIDED)
 async def reject_change(change_id: ChangeId, asked: Rejection, request: Request, door: TheDoor, actor: Actor) -> Response:
     """Refuse a change, if it is still the one that was read."""
     decision = await door.row("change_reject", change_id=change_id, actor=actor, **asked.model_dump())
     return await _carried_out(door, decision, request.app.state.decision_seconds)
+
+
+@decisions.get("", responses=answers(Decision, 404, page=Page[Decision]))
+async def list_decisions(
+    door: TheDoor,
+    session_id: BySession = None,
+    change_id: Annotated[UUID | None, Query(description="Only on this change", examples=[CHANGE_ID])] = None,
+    project: ByProject = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> JSONResponse:
+    """Who decided what, when and why, newest first."""
+    time, last = decode(cursor, datetime, UUID)
+    listed = await page(
+        door,
+        "decision_list",
+        limit,
+        lambda row: [row["created_at"], row["id"]],
+        session_id=session_or_none(session_id),
+        change_id=change_id,
+        project=project or None,
+        before_time=time,
+        before_id=last,
+    )
+    return JSONResponse(listed)
 
 
 @decisions.get("/{decision_id}", responses=answers(Decision, 404))

@@ -281,32 +281,41 @@ class Change(ListedChange):
     }  # fmt: skip
 
 
+class Part(Shape):
+    path: str
+    hunk: Annotated[int | None, Field(description="Null: the whole file")]
+    verdict: Literal["approve", "reject"]
+
+
 class Decision(Shape):
     id: UUID
     change_id: UUID
     session_id: UUID
     project_id: UUID
-    kind: Literal["approve", "reject"]
+    kind: Annotated[Literal["approve", "reject", "part"], Field(description="part: a decision on parts of the change")]
     target: Literal["checkout", "branch"] | None
     branch: str | None
     commit: bool
     work: Literal["keep", "discard"] | None
     actor: str
     reason: str | None
+    parts: Annotated[list[Part], Field(description="What was approved or rejected, when it was not all of the change")]
     state: Literal["queued", "running", "done", "failed"]
     outcome: str | None
     error: str | None
     facts: dict[str, Any]
     fingerprint: str
     change_state: ChangeState
+    left_change_id: Annotated[UUID | None, Field(description="The session's open change after it, with what was left")]
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     ended_at: AwareDatetime | None
 
     EXAMPLE = {
         "id": DECISION_ID, "change_id": CHANGE_ID, "session_id": SESSION_ID, "project_id": PROJECT_ID, "kind": "approve",
-        "target": "checkout", "branch": None, "commit": False, "work": None, "actor": "admin", "reason": None, "state": "done",
-        "outcome": "approved", "error": None, "facts": {}, "fingerprint": FINGERPRINT, "change_state": "approved", "created_at": LATER,
+        "target": "checkout", "branch": None, "commit": False, "work": None, "actor": "admin", "reason": None, "parts": [],
+        "state": "done", "outcome": "approved", "error": None, "facts": {}, "fingerprint": FINGERPRINT, "change_state": "approved",
+        "left_change_id": None, "created_at": LATER,
         "started_at": LATER, "ended_at": LATER,
     }  # fmt: skip
 

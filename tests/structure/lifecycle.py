@@ -14,17 +14,18 @@ CHANGE = (
     ("applying", "pending", "refused, nothing was touched"),
     ("applying", "conflicted", "the target was changed meanwhile"),
     ("pending", "conflicted", "the merge has conflicts"),
+    ("applying", "rejected", "of its parts only some were rejected"),
     ("pending", "rejected", "rejected"),
     ("conflicted", "rejected", "rejected"),
     ("pending", "superseded", "the next turn ends"),
     ("conflicted", "superseded", "the next turn ends"),
 )
 DECISION = (
-    ("[*]", "queued", "approve"),
+    ("[*]", "queued", "approve, or decide on parts"),
     ("[*]", "done", "reject"),
     ("queued", "running", "a node of the project's host takes it"),
     ("running", "running", "its node died, another goes on"),
-    ("running", "done", "approved"),
+    ("running", "done", "approved, or its parts rejected"),
     ("running", "failed", "stale, superseded, conflict, checkout_dirty, wrong_branch"),
 )
 QUEUE = (

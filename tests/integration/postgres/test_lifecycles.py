@@ -109,8 +109,9 @@ def lives_of_changes(bench: Bench, node: Node) -> None:
     project = bench.project("bank")
     settle = "select coder.settle_decision(%s, %s, %s, null, '{}', %s, '[]', '[]')"
 
-    def decide(change: Row, outcome: str, becomes: str, *, begin: bool = True, other: bool = False) -> None:
-        bench.do("select coder.approve(%s, %s)", change.id, change.fingerprint)
+    def decide(change: Row, outcome: str, becomes: str, *, begin: bool = True, other: bool = False, parts: str | None = None) -> None:
+        asked = "coder.decide(%s, %s, %s)" if parts else "coder.approve(%s, %s)"
+        bench.do(f"select {asked}", change.id, change.fingerprint, *([parts] if parts else []))
         claimed = bench.one("select id, epoch from coder.claim_decision(%s, %s)", node.id, node.host)
         if other:
             claimed = bench.one("select id, epoch from coder.claim_decision(%s, %s)", node.id, node.host)
@@ -123,6 +124,7 @@ def lives_of_changes(bench: Bench, node: Node) -> None:
     decide(first, "conflict", "conflicted", begin=False)  # pending -> conflicted
     decide(first, "conflict", "conflicted", other=True)  # conflicted -> applying -> conflicted
     decide(first, "approved", "approved")
+    decide(make_change(node, project, priority=9), "rejected", "rejected", parts='[{"path": "a.py", "verdict": "reject"}]')
     for state in ("pending", "conflicted"):
         change = make_change(node, project, priority=9)
         if state == "conflicted":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,7 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from queuebench import Bench, Node, Row, make_change, refused
+from queuebench import Bench, Node, Row, make_change, refused, snapshot
 
 CLAIM = "select * from coder.claim_decision(%s, %s)"
 BEGIN = "select coder.begin_applying(%s, %s, '{\"files\": []}')"
@@ -283,3 +284,47 @@ def test_settling_leaves_a_change_alone_that_somebody_superseded(bench: Bench, n
     make_change(node, change.project_id, "2" * 40, session_id=change.session_id)
     assert settle(bench, claimed, "superseded", "pending")
     assert state(bench, change) == "superseded"
+
+
+PARTS = json.dumps(
+    [
+        {"path": "a.py", "hunk": 2, "verdict": "approve"},
+        {"path": "c.py", "verdict": "reject"},
+        {"path": "a.py", "hunk": 1, "verdict": "leave"},
+    ]
+)
+
+
+def test_a_decision_on_parts_is_one_row_and_leaves_the_rest_open(bench: Bench, node: Node, change: Row) -> None:
+    bench.do("update change_files set hunks = '[[1,1,1,1,5,2],[9,1,9,4,7,6]]' where display = 'a.py'")
+    decision = bench.value("select coder.decide(%s, %s, %s, p_actor => 'ada', p_reason => 'no')", change.id, change.fingerprint, PARTS)
+    with refused("CD409", "already decided"):
+        bench.value("select coder.decide(%s, %s, %s)", change.id, change.fingerprint, PARTS)
+    claimed = claim(node)
+    (first, second) = claimed.decision["parts"]
+    assert first == {"file": 1, "path": "a.py", "hunk": 2, "verdict": "approve", "line": 9, "lines": 4}
+    assert second == {"file": 2, "path": "c.py", "hunk": None, "verdict": "reject", "line": None, "lines": None}
+    assert {ordinal: file["path"] for ordinal, file in claimed.files.items()} == {"1": b"a.py".hex(), "2": b"c.py".hex()}
+    assert bench.value(BEGIN, claimed.id, claimed.epoch) == "applying"
+
+    left = snapshot("8" * 40, "7" * 40, 2, 0)
+    rest = {"base": "7" * 40, "snapshot": left, "shift": {"decision": str(decision), "old": "1" * 40, "new": "8" * 40}}
+    settle = "select coder.settle_decision(%s, %s, 'approved', null, '{}', 'approved', '[]', '[]', %s, %s)"
+    assert bench.value(settle, claimed.id, claimed.epoch, json.dumps(rest), b"the rest")
+    worktree = bench.one("select base_commit, base_version, last_snapshot, shifts from session_worktrees")
+    assert tuple(worktree) == ("7" * 40, 2, "8" * 40, [rest["shift"]])
+    rows = bench.rows("select id, state, superseded_by, fingerprint, diff from pending_changes order by created_at")
+    assert [row.state for row in rows] == ["approved", "pending"]
+    assert (rows[0].superseded_by, rows[1].fingerprint, rows[1].diff) == (rows[1].id, left["fingerprint"], b"the rest")
+    shown = bench.one("select actor, parts, left_change_id from coder.show_decision(%s)", decision)
+    told = [{"path": "a.py", "hunk": 2, "verdict": "approve"}, {"path": "c.py", "hunk": None, "verdict": "reject"}]
+    assert tuple(shown) == ("ada", told, rows[1].id)
+    with refused("CD411", str(rows[1].id)):
+        bench.do("select coder.approve(%s, %s)", change.id, change.fingerprint)
+
+    bench.add(change.project_id, session_id=change.session_id)
+    (remark,) = node.claim_one().remarks
+    assert (remark["reason"], remark["work"], len(remark["parts"]), remark["kept"]) == ("no", None, 2, None)
+    bench.do("select coder.shifted(%s, %s, %s)", change.session_id, decision, ["c.py"])
+    assert bench.value("select shifts from session_worktrees") == []
+    assert bench.value("select facts from decisions") == {"kept": ["c.py"]}

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import asyncpg
 from agents.null import NullGuards, NullSetup
 
-from coder.change import Approval, Found, Plan, Snapshot, Worktree
+from coder.change import Approval, Found, Plan, Rest, Shift, Snapshot, Worktree
 from coder.comments import Owed, Place
 from coder.errors import Held, ProviderError
 from coder.events import AgentEvent, Notice, ReasoningDelta, TextDelta, ToolCall, Usage
@@ -166,6 +166,7 @@ class Notebook:
     faults: dict[str, Exception] = field(default_factory=dict)
     found: Found = Found.NEW
     others: tuple[bytes, ...] = ()
+    kept: tuple[bytes, ...] = ()
     held: set[UUID] = field(default_factory=set)
     guard: str = ""
     paused: asyncio.Event | None = None
@@ -225,6 +226,20 @@ class Notebook:
         await self._do("reset", to_commit)
         self.trees.pop(worktree.session_id, None)
         return "refs/coder/saved"
+
+    async def shift(self, worktree: Worktree, shift: Shift) -> tuple[bytes, ...]:
+        await self._do("shift", shift.old, shift.new)
+        self.trees[worktree.session_id] = shift.new
+        return self.kept
+
+    async def divide(self, approval: Approval) -> Rest:
+        """What is approved is tree 7…, what is left beside it 8…; that all is approved or rejected makes them one."""
+        await self._do("divide")
+        approved, rejected = (any(getattr(each, of) for each in approval.parts) for of in ("approved", "rejected"))
+        base = "7" * 40 if approved else approval.worktree.base_commit
+        left = "8" * 40 if any(each.parts - each.approved - each.rejected for each in approval.parts) else base
+        snapshot = Snapshot(base, base, approval.worktree.base_version + 1, left, left, b"rest", ())
+        return Rest(base, snapshot, Shift(approval.decision_id, approval.snapshot_commit, left) if rejected else None)
 
     async def plan(self, approval: Approval) -> Plan:
         await self._do("plan", approval)

@@ -37,6 +37,7 @@ SINGLE = (Project, Task, AddedTask, Session, Cwd, Chat, Workspace, DeletedWorksp
 MODELS = {
     "ProjectPage": Page[Project], "TaskPage": Page[Task], "SessionPage": SessionPage, "MessagePage": Page[Message],
     "ListedChangePage": Page[ListedChange], "CommentPage": Page[Comment], "AgentPage": Page[Agent],
+    "DecisionPage": Page[Decision],
     "WorkspacePage": Page[Workspace], "PermissionPage": Page[Permission], "PermissionRulePage": Page[PermissionRule],
 } | {model.__name__: model for model in SINGLE}  # fmt: skip
 PROMISED = {
@@ -44,7 +45,8 @@ PROMISED = {
     "POST /tasks/{task}/cancel", "POST /tasks/{task}/retry-now", "POST /tasks/{task}/retry", "POST /tasks/{task}/resume",
     "POST /tasks/{task}/dismiss", "GET /sessions", "GET /sessions/{session_id}", "GET /sessions/{session_id}/messages",
     "POST /sessions/{session_id}/close", "POST /sessions/{session_id}/reopen", "GET /changes", "GET /changes/{change_id}",
-    "GET /changes/{change_id}/diff", "POST /changes/{change_id}/approve", "POST /changes/{change_id}/reject", "PATCH /projects/{project}",
+    "GET /changes/{change_id}/diff", "POST /changes/{change_id}/approve", "POST /changes/{change_id}/reject",
+    "POST /changes/{change_id}/decide", "GET /decisions", "PATCH /projects/{project}",
     "GET /projects/{project}/permission-rules", "POST /projects/{project}/permission-rules",
     "DELETE /projects/{project}/permission-rules/{rule_id}", "POST /sessions/{session_id}/chats", "GET /permissions",
     "GET /permissions/{permission_id}", "POST /permissions/{permission_id}/allow", "POST /permissions/{permission_id}/deny",
