@@ -661,6 +661,17 @@ end $$;
 
 -- ── the door: what happens when somebody inserts or updates a task ─────────────────────────────────────
 
+create function coder.check_input(p_input text) returns void language plpgsql as $$
+begin
+    if p_input is null or p_input !~ '\S' then
+        perform coder.refuse('CD422', 'A task needs an input that says what to do; this one is empty.');
+    elsif octet_length(p_input) > 1048576 then
+        perform coder.refuse('CD422', format(
+            'The input of a task may have 1048576 bytes; this one has %s: put the material into a file of the project and name it.',
+            octet_length(p_input)));
+    end if;
+end $$;
+
 create function coder.task_before_insert() returns trigger language plpgsql as $$
 begin
     if current_setting('coder.actor', true) is distinct from 'node' then
@@ -673,12 +684,8 @@ begin
         end if;
         new.opens_session := new.session_id is null;
         new.position := new.id;
-        if new.input is null or new.input !~ '\S' then
-            perform coder.refuse('CD422', 'A task needs an input that says what to do; this one is empty.');
-        elsif octet_length(new.input) > 1048576 then
-            perform coder.refuse('CD422', format(
-                'The input of a task may have 1048576 bytes; this one has %s: put the material into a file of the project and name it.',
-                octet_length(new.input)));
+        if new.input is null or new.input !~ '\S' or octet_length(new.input) > 1048576 then
+            perform coder.check_input(new.input);
         end if;
     end if;
     -- Only the id: a session made here would be seen by no other row of the statement, and a row-level
@@ -797,8 +804,8 @@ begin
     then
         perform coder.refuse('CD422', format('These columns of task %s are written by coder alone; insert a new task instead.', old.id));
     end if;
-    if new.input is distinct from old.input and new.input !~ '\S' then
-        perform coder.refuse('CD422', 'A task needs an input that says what to do; this one is empty.');
+    if new.input is distinct from old.input then
+        perform coder.check_input(new.input);
     end if;
     if old.state <> 'pending' and (new.input, new.agent, new.model, new.priority, new.run_at, new.position)
        is distinct from (old.input, old.agent, old.model, old.priority, old.run_at, old.position) then
@@ -1129,6 +1136,65 @@ begin
         perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
     end if;
     return p_session;
+end $$;
+
+-- Say something in a session, a closed one is opened again: behind what waits there, or, to interrupt, at its head, and what
+-- runs is cancelled. Answers the task; with an idempotency key the same again is the same task, and interrupts nothing.
+create function coder.queue_message(
+    p_session uuid, p_input text, p_interrupt boolean default false, p_chat_id uuid default null, p_agent text default null,
+    p_model text default null, p_mode_id text default null, p_thinking_option_id text default null, p_idempotency_key text default null,
+    p_labels text[] default '{}'
+) returns bigint language plpgsql as $$
+declare
+    s sessions;
+    task bigint;
+begin
+    select * into s from sessions where id = p_session;
+    if not found then
+        perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
+    elsif s.status = 'closed' then
+        perform coder.reopen_session(p_session);
+    end if;
+    task := coder.enqueue(s.project_id::text, p_input, p_session, p_chat_id, null, p_agent, p_model, p_mode_id, p_thinking_option_id,
+                          p_idempotency_key => p_idempotency_key, p_labels => p_labels);
+    if p_interrupt and (select created_at = now() from tasks where id = task) then
+        update tasks set position = (select min(position) - 1 from tasks where session_id = p_session and waiting) where id = task;
+        update tasks set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+            where id = (select running_task from session_queue where session_id = p_session) and state = 'running';
+    end if;
+    return task;
+end $$;
+
+-- A message that still waits in a session.
+create function coder.queued(p_session uuid, p_task bigint) returns tasks language plpgsql as $$
+declare
+    t tasks;
+begin
+    select * into t from tasks where id = p_task and session_id = p_session for update;
+    if not found then
+        perform coder.refuse('CD404', format('There is no task %s in session %s; `select id, input from tasks where waiting` lists those that wait.', p_task, p_session));
+    elsif t.state <> 'pending' then
+        perform coder.refuse('CD409', format('Task %s is %s, so it does not wait in its session''s queue any more.', t.id, t.state));
+    end if;
+    return t;
+end $$;
+
+create function coder.edit_queued(p_session uuid, p_task bigint, p_input text) returns bigint language plpgsql as $$
+declare
+    t tasks := coder.queued(p_session, p_task);
+begin
+    update tasks set input = p_input where id = t.id;
+    perform pg_notify('frames', p_session::text);
+    return t.id;
+end $$;
+
+create function coder.remove_queued(p_session uuid, p_task bigint) returns bigint language plpgsql as $$
+declare
+    t tasks := coder.queued(p_session, p_task);
+begin
+    update tasks set cancel_requested_at = clock_timestamp() where id = t.id;
+    perform pg_notify('frames', p_session::text);
+    return t.id;
 end $$;
 
 -- Make a workspace unless it is there; answers whether it was made.

@@ -26,7 +26,7 @@ class Watch:
     Attributes:
         task, epoch, seq: the turn whose frames it reads, and the last it has; zeros for none.
         floor: turns up to this one are known to their end.
-        known: tasks that were pending or running when it last looked.
+        known: tasks that were pending or running when it last looked, with the version of their rows.
     """
 
     session: str
@@ -34,7 +34,7 @@ class Watch:
     epoch: int
     seq: int
     floor: int
-    known: tuple[int, ...]
+    known: dict[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class Sight:
         running: the turn that runs, and its prompt.
         frames: the next stored frames of the turn that is read, with their numbers; `more`: there are others behind them.
         ended: turns above the floor that have ended, in order; `gap`: there may be others before them.
-        states: of the tasks that wait or run, and of those that were known.
+        states: of the tasks that wait or run, and of those that were known; what one that waits says only where that may be new.
+        versions: of their rows.
         change_id: the open change.
     """
 
@@ -69,16 +70,19 @@ class Sight:
     ended: list[EndedTurn]
     gap: bool
     states: list[TaskStateFrame]
+    versions: dict[int, str]
     change_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A session as it is stored. `floor`: turns up to this one are in `frame`; `states`: of the tasks that wait or run."""
+    """A session as it is stored. `floor`: turns up to this one are in `frame`; `states`: of the tasks that wait or run; `versions`: of
+    the rows of those that wait."""
 
     frame: SessionHistory
     floor: int
     states: dict[int, str]
+    versions: dict[int, str]
 
 
 class FrameLog(Protocol):

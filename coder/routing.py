@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from posixpath import normpath
 
 from coder.errors import AgentUnavailable
 from coder.task import Part, Remark, Task
@@ -117,7 +118,7 @@ def directory(task: Task, worktree: str) -> str:
     if task.cwd is None:
         return worktree
     try:
-        inside = PurePosixPath(task.cwd).relative_to(task.project.path)
+        inside = PurePosixPath(normpath(task.cwd)).relative_to(normpath(task.project.path))
     except ValueError:
         return worktree
-    return str(PurePosixPath(worktree) / inside) if ".." not in inside.parts else worktree
+    return str(PurePosixPath(worktree) / inside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,3 +103,12 @@ def sound(text: str, what: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidInput(f"{what} is not UTF-8; encode it as UTF-8.")
     return text
+
+
+def from_stdin(given: str) -> str:
+    """A text argument; `-` stands for what is on standard input.
+
+    Raises:
+        InvalidInput: that cannot be stored.
+    """
+    return sound(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"), "The input") if given == "-" else given

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from coder.cli import lookup
-from coder.cli.desk import Json, Limit, desk
+from coder.cli.desk import Json, Limit, TaskId, desk, from_stdin
 from coder.cli.screen import fields, put, put_json, table, when
 from coder.errors import InvalidInput
 
@@ -103,6 +103,69 @@ def cwd(
         put_json(row)
     else:
         put(f"Turns start in {row['effective']}{'' if row['explicit'] else ', as its workspace or project says'}.")
+
+
+@commands.command()
+def send(
+    context: typer.Context,
+    session: SessionId,
+    input: Annotated[str, typer.Argument(metavar="INPUT", help="What to do; - reads it from standard input.", show_default=False)],
+    interrupt: Annotated[bool, typer.Option("--interrupt", help="Cancel the turn that runs, and go to the head.")] = False,
+    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Who does it; without it native inference.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="The model; without it the configured one.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Idempotency key.")] = None,
+    json: Json = False,
+) -> None:
+    """Queue a message in a session; a closed one is opened again."""
+    door = desk(context).door
+    asked = {"input": from_stdin(input), "interrupt": interrupt or None, "agent": agent, "model": model, "idempotency_key": idempotency_key}
+    row = door.row("queue_add", session_id=lookup.session(door, session), **asked)
+    if json:
+        put_json(row)
+    else:
+        put(f"Task {row['id']} is {'at the head of' if interrupt else 'queued in'} session {row['session_id']}.")
+
+
+@commands.command()
+def queue(context: typer.Context, session: SessionId, limit: Limit = 50, json: Json = False) -> None:
+    """List what waits in a session, in the order in which it will run."""
+    door = desk(context).door
+    rows = door.rows("queue_list", session_id=lookup.session(door, session), limit=limit)
+    if json:
+        put_json(rows)
+        return
+    shown = ((row["id"], row["waiting_for"], row["agent"] or "native", row["input"]) for row in rows)
+    table(
+        ("TASK", "WAITS FOR", "AGENT", "INPUT"), shown, 'nothing waits in this session; `coder session send SESSION "…"` queues something'
+    )
+
+
+@commands.command()
+def edit(
+    context: typer.Context,
+    session: SessionId,
+    task: TaskId,
+    input: Annotated[str, typer.Argument(metavar="INPUT", help="What to do instead; - reads it from standard input.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Change a message that still waits in a session."""
+    door = desk(context).door
+    row = door.row("queue_edit", session_id=lookup.session(door, session), task=task, input=from_stdin(input))
+    if json:
+        put_json(row)
+    else:
+        put(f"Task {row['id']} says something else now.")
+
+
+@commands.command()
+def remove(context: typer.Context, session: SessionId, task: TaskId, json: Json = False) -> None:
+    """Take back a message that still waits in a session."""
+    door = desk(context).door
+    row = door.row("queue_remove", session_id=lookup.session(door, session), task=task)
+    if json:
+        put_json(row)
+    else:
+        put(f"Task {row['id']} is {row['state']}.")
 
 
 @commands.command()

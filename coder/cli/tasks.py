@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -10,7 +9,7 @@ from uuid import UUID
 import typer
 
 from coder.cli import lookup, waiting
-from coder.cli.desk import Desk, Json, Limit, TaskId, desk, sound
+from coder.cli.desk import Desk, Json, Limit, TaskId, desk, from_stdin
 from coder.cli.exits import OF_STATE
 from coder.cli.screen import fields, progress, put, put_json, table
 from coder.errors import InvalidInput
@@ -71,8 +70,7 @@ Wait = Annotated[float | None, typer.Option("--wait", parser=seconds, metavar="S
 def _queue(at: Desk, asked: dict[str, Any]) -> dict[str, Any]:
     """Queue what the options of a command describe; answers the task."""
     parameters = {name: value for name, value in asked.items() if value is not None}
-    if asked["input"] == "-":
-        parameters["input"] = sound(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"), "The input")
+    parameters["input"] = from_stdin(asked["input"])
     if asked["run_at"] is not None:
         parameters["run_at"] = _moment(asked["run_at"])
     if asked["timeout"] is not None:

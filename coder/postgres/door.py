@@ -17,6 +17,7 @@ STATEMENTS = load("door.sql")
 NOUNS = {
     "change": ("change", "coder change list"),
     "session": ("session", "coder session list"),
+    "queue": ("task", "coder session queue SESSION"),
     "workspace": ("workspace", "coder workspace list"),
     "comment": ("comment", "coder comment list"),
     "decision": ("decision", "coder decision list"),

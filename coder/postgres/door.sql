@@ -101,6 +101,27 @@ select row_to_json(x) as row from (select :session_id::uuid as id, coder.reopen_
 select row_to_json(x) as row from (select coder.open_chat(:session_id) as id) q,
     lateral (select * from coder.show_chat(q.id)) x;
 
+-- name: queue_add
+select row_to_json(x) as row from (
+    select t.*, t.created_at <> now() as existed
+    from (select coder.queue_message(:session_id, :input, coalesce(:interrupt, false), :chat_id, :agent, :model, :mode_id, :thinking_option_id,
+                                     :idempotency_key, coalesce(:labels::text[], '{}')) as id) q,
+         lateral (select * from coder.show_task(q.id)) t
+) x;
+
+-- name: queue_list
+select row_to_json(t) as row from (
+    select id, position from tasks
+    where session_id = :session_id and waiting and (:after::numeric is null or position > :after) order by position limit :limit
+) k, lateral (select k.position::text, t.* from coder.show_task(k.id) t) t
+order by k.position;
+
+-- name: queue_edit
+select row_to_json(t) as row from (select coder.edit_queued(:session_id, :task, :input) as id) q, lateral (select * from coder.show_task(q.id)) t;
+
+-- name: queue_remove
+select row_to_json(t) as row from (select coder.remove_queued(:session_id, :task) as id) q, lateral (select * from coder.show_task(q.id)) t;
+
 -- name: session_title
 select row_to_json(s) as row from (select coder.set_title(:session_id, :title) as id) done, lateral (select * from coder.show_session(done.id)) s;
 

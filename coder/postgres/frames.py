@@ -53,6 +53,7 @@ def sight_from(row: dict[str, Any]) -> Sight:
         more=len(row["frames"]) == LOOK_FRAMES,
         ended=[ended_from(session, each) for each in row["ended"]],
         gap=len(row["ended"]) >= LOOK_TURNS,
+        versions={each["task_id"]: each.pop("version") for each in row["states"]},
         states=[TaskStateFrame(session, **each) for each in row["states"]],
         change_id=row["change_id"],
     )
@@ -90,11 +91,19 @@ class PostgresFrames:
         if row["running"] is not None:
             states[row["running"]] = "running"
         frame = SessionHistory(session, row["messages"], row["queued"], row["more"], row["change_id"])
-        return History(frame, row["floor"], states)
+        return History(frame, row["floor"], states, {int(task): version for task, version in row["versions"].items()})
 
     async def look(self, watches: list[Watch]) -> list[Sight]:
         asked = [
-            {"session": w.session, "task": w.task, "epoch": w.epoch, "seq": w.seq, "floor": w.floor, "known": w.known} for w in watches
+            {
+                "session": w.session,
+                "task": w.task,
+                "epoch": w.epoch,
+                "seq": w.seq,
+                "floor": w.floor,
+                "known": {str(task): version for task, version in w.known.items()},
+            }
+            for w in watches
         ]
         rows = await self._fetch("look", watches=orjson.dumps(asked).decode())
         return [sight_from(orjson.loads(row["row"])) for row in rows]

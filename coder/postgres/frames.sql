@@ -32,6 +32,9 @@ select json_build_object(
     'messages', coalesce((select json_agg(message order by ordinal) from shown), '[]'),
     'floor', coalesce((select max(epoch) from newest), 0),
     'more', exists (select from messages where session_id = s.id and ordinal < (select min(ordinal) from shown)),
+    'versions', coalesce((
+        select json_object_agg(t.id, t.xmin)
+        from (select id, xmin from tasks where session_id = s.id and waiting order by position limit 200) t), '{}'),
     'queued', coalesce((
         select json_agg(json_build_object('task_id', t.id, 'text', t.input, 'client_message_id', t.idempotency_key,
                                           'created_at', t.created_at) order by t.position)
@@ -66,15 +69,15 @@ select json_build_object(
         where t.epoch > w.floor and t.state not in ('pending', 'running')), '[]'),
     'states', coalesce((
         select json_agg(json_build_object(
-                   'task_id', t.id, 'state', t.state, 'reason', t.reason,
-                   'text', case when t.state = 'pending' and t.id <> all (w.known) then t.input end,
-                   'client_message_id', case when t.state = 'pending' and t.id <> all (w.known) then t.idempotency_key end)
+                   'task_id', t.id, 'state', t.state, 'reason', t.reason, 'version', t.xmin,
+                   'text', case when t.state = 'pending' and t.xmin::text is distinct from w.known ->> t.id::text then t.input end,
+                   'client_message_id', case when t.state = 'pending' and t.xmin::text is distinct from w.known ->> t.id::text then t.idempotency_key end)
                    order by t.position)
         from tasks t
         where t.id in (
-            select unnest(w.known)
+            select id::bigint from jsonb_object_keys(w.known) id
             union (select id from tasks where session_id = w.session and waiting order by position limit 200)
             union select running_task from session_queue where session_id = w.session and state = 'running')), '[]'),
     'change_id', (select c.id from pending_changes c where c.session_id = w.session and c.state in ('pending', 'applying', 'conflicted'))
 )::text as row
-from jsonb_to_recordset(:watches) as w(session uuid, task bigint, epoch bigint, seq bigint, floor bigint, known bigint[]);
+from jsonb_to_recordset(:watches) as w(session uuid, task bigint, epoch bigint, seq bigint, floor bigint, known jsonb);

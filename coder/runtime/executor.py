@@ -157,8 +157,10 @@ class Executor:
         worktree = course.worktree = await self._prepare(course)
         course.guard = await self._worktrees.guard_state(worktree)
         place = cwd = Path(worktree.path)
-        if task.cwd is not None:
-            cwd = Path(directory(task, worktree.path))
+        if task.cwd is not None and not (cwd := Path(directory(task, worktree.path))).is_dir():
+            missing = cwd.relative_to(place)
+            course.notices.append(f"There is no directory {missing} in this session's worktree, so the turn started at its root.")
+            cwd = place
         turn = Turn(
             task_id=task.id,
             epoch=task.epoch,
@@ -166,7 +168,7 @@ class Executor:
             chat_id=task.chat_id,
             prompt=prompt(task),
             worktree=place,
-            cwd=cwd if cwd is place or cwd.is_dir() else place,
+            cwd=cwd,
             model=task.model,
             mode_id=task.mode_id,
             thinking_option_id=task.thinking_option_id,

@@ -39,9 +39,10 @@ class Followed:
         task, epoch, seq: the turn that is read from the stored frames, and the last one read; zeros for none.
         floor: turns up to this one are known to their end.
         states: of the tasks that wait or run.
+        versions: of their rows, as far as they were read.
     """
 
-    __slots__ = ("change", "channel", "epoch", "floor", "seq", "session", "states", "task")
+    __slots__ = ("change", "channel", "epoch", "floor", "seq", "session", "states", "task", "versions")
 
     def __init__(self, session: str, channel: Channel, history: History) -> None:
         self.session = session
@@ -49,13 +50,14 @@ class Followed:
         self.task = self.epoch = self.seq = 0
         self.floor = history.floor
         self.states = dict(history.states)
+        self.versions = dict(history.versions)
         self.change = history.frame.change_id
 
     def watch(self) -> Watch:
         if self.channel.local or self.channel.turn != self.epoch:
             self.task = self.epoch = self.seq = 0  # narrated here, or superseded
         self.floor = max(self.floor, self.channel.ended)
-        return Watch(self.session, self.task, self.epoch, self.seq, self.floor, tuple(self.states))
+        return Watch(self.session, self.task, self.epoch, self.seq, self.floor, {task: self.versions.get(task, "") for task in self.states})
 
 
 class Follower:
@@ -173,6 +175,7 @@ class Follower:
             self._open(running[0], running[1])
             followed.task, followed.epoch, followed.seq = running[0].task_id, running[0].turn_id, 0
         self._tell_states(followed, sight.states)
+        followed.versions = sight.versions
         if sight.change_id != followed.change:
             followed.change = sight.change_id
             hub.tell(ChangePending(followed.session, sight.change_id))
@@ -228,6 +231,6 @@ class Follower:
 
     def _tell_states(self, followed: Followed, states: list[TaskStateFrame]) -> None:
         for frame in states:
-            if followed.states.get(frame.task_id) != frame.state:
+            if followed.states.get(frame.task_id) != frame.state or frame.text is not None:
                 self._hub.tell(frame)
         followed.states = {frame.task_id: frame.state for frame in states if frame.state in OPEN}

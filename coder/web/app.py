@@ -12,7 +12,22 @@ from coder import __version__
 from coder.config import Settings
 from coder.ports import Door
 from coder.runtime.watching import Watching
-from coder.web import changes, comments, live, login, openapi, page, permissions, problems, projects, sessions, system, tasks, workspaces
+from coder.web import (
+    changes,
+    comments,
+    live,
+    login,
+    openapi,
+    page,
+    permissions,
+    problems,
+    projects,
+    queue,
+    sessions,
+    system,
+    tasks,
+    workspaces,
+)
 from coder.web.asking import bearer
 from coder.web.gate import Gate
 
@@ -43,7 +58,7 @@ def build(door: Door, settings: Settings, host_id: UUID, watching: Watching | No
     app.state.host_id = host_id
     app.state.decision_seconds = changes.SECONDS
     api = APIRouter(prefix=PREFIX, dependencies=[Security(bearer)])
-    for router in (projects.router, tasks.router, sessions.router, workspaces.router, changes.router, changes.decisions):
+    for router in (projects.router, tasks.router, sessions.router, queue.router, workspaces.router, changes.router, changes.decisions):
         api.include_router(router)
     for router in (comments.on_changes, comments.router, permissions.router, system.router, login.router):
         api.include_router(router)

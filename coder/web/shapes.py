@@ -124,6 +124,12 @@ class AddedTask(Task):
     }  # fmt: skip
 
 
+class QueuedTask(Task):
+    position: Annotated[str, Field(description="A decimal number: in this order they run")]
+
+    EXAMPLE = {name: value for name, value in AddedTask.EXAMPLE.items() if name != "existed"} | {"position": "42"}
+
+
 class Session(Shape):
     id: UUID
     project_id: UUID

@@ -39,7 +39,20 @@ def _storable(moment: datetime) -> datetime:
 Moment = Annotated[AwareDatetime, AfterValidator(_storable)]
 
 
-class NewTask(BaseModel):
+class Keyed(BaseModel):
+    idempotency_key: Annotated[str | None, Field(description="Also as header `Idempotency-Key`; 1 to 255 bytes, once per project")] = None
+
+    def key(self, header: str | None) -> str | None:
+        """The idempotency key from the body or the header."""
+        if self.idempotency_key is not None and header is not None and self.idempotency_key != header:
+            raise InvalidInput("`idempotency_key` and the header Idempotency-Key differ; send one of them.", field="idempotency_key")
+        key = self.idempotency_key if self.idempotency_key is not None else header
+        if key is not None and not 1 <= len(key.encode()) <= KEY_BYTES:
+            raise InvalidInput(f"`idempotency_key` has {len(key.encode())} bytes; it may have 1 to {KEY_BYTES}.", field="idempotency_key")
+        return key
+
+
+class NewTask(Keyed):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"examples": [{"project": "demo", "input": "Add a test for the parser", "labels": ["ci"]}]},
@@ -59,7 +72,6 @@ class NewTask(BaseModel):
     run_at: Annotated[
         Moment | None, BeforeValidator(_written_out), Field(description="Not before this time; it needs an offset or `Z`")
     ] = None
-    idempotency_key: Annotated[str | None, Field(description="Also as header `Idempotency-Key`; 1 to 255 bytes, once per project")] = None
     max_attempts: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
     timeout: Annotated[
         float | None, Field(strict=True, gt=0, le=LONGEST_TIMEOUT, allow_inf_nan=False, description="Seconds; null = none")
@@ -74,15 +86,6 @@ class NewTask(BaseModel):
         if self.project and self.project_id and self.project != self.project_id:
             raise InvalidInput("`project` and `project_id` name different things; send one of them.", field="project")
         return given
-
-    def key(self, header: str | None) -> str | None:
-        """The idempotency key from the body or the header."""
-        if self.idempotency_key is not None and header is not None and self.idempotency_key != header:
-            raise InvalidInput("`idempotency_key` and the header Idempotency-Key differ; send one of them.", field="idempotency_key")
-        key = self.idempotency_key if self.idempotency_key is not None else header
-        if key is not None and not 1 <= len(key.encode()) <= KEY_BYTES:
-            raise InvalidInput(f"`idempotency_key` has {len(key.encode())} bytes; it may have 1 to {KEY_BYTES}.", field="idempotency_key")
-        return key
 
 
 @router.post(

@@ -37,3 +37,19 @@ def test_workspaces(cli: Cli) -> None:
     assert "1 of its sessions were open" in cli("workspace", "delete", "lab").stdout
     assert cli.json("session", "list", "--status", "closed")[0]["workspace_id"] == "default"
     assert "default" in cli.refused("workspace", "delete", "default", code=1)
+
+
+def test_the_queue_of_a_session(cli: Cli) -> None:
+    cli.node.add("a long turn")
+    claim = cli.node.claim()
+    session = str(claim["session_id"])
+    assert cli("session", "queue", session).stdout == ""
+    one = cli.json("session", "send", session[:8], "one", "--model", "m", "--key", "k")["id"]
+    assert "at the head" in cli("session", "send", session, "-", "--interrupt", stdin="now").stdout
+    two = cli.json("session", "send", session, "two")["id"]
+    assert [row["input"] for row in cli.json("session", "queue", session)] == ["now", "one", "two"]
+    assert cli.node.row("select cancel_requested_at from tasks where id = %s", claim["id"])["cancel_requested_at"] is not None
+    assert "something else" in cli("session", "edit", session, one, "-", stdin="1").stdout
+    assert "is cancelled" in cli("session", "remove", session, two).stdout
+    assert cli("session", "queue", session).stdout.splitlines()[2].split() == [str(one), "session", "native", "1"]
+    assert "cancelled" in cli.refused("session", "edit", session, two, "x", code=1)

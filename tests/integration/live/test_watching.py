@@ -123,6 +123,36 @@ async def test_what_people_do_by_sql_is_seen(house: LiveHouse) -> None:
     }  # fmt: skip
 
 
+async def test_a_message_behind_a_long_turn_survives_a_reload_and_shows_as_it_was_changed(house: LiveHouse) -> None:
+    near, far = await house.server(), await house.server()
+    await house.node(near.watching)
+    _, session = await house.add(script(["say", "long"], ["gate", "end"]))
+    sender = house.tab(near.url)
+    await sender.open()
+    await sender.subscribe(session)
+    await sender.until(lambda: sender.views[session].turns and sender.views[session].text == "long")
+    await sender.send({"type": "chat.send", "session_id": session, "client_message_id": "m1", "text": script(["say", "typed"])})
+    await sender.until(lambda: sender.accepted)
+    task = sender.accepted[0]["task_id"]
+    await sender.cut()
+    reloaded, distant = house.tab(near.url), house.tab(far.url)
+    for tab in (reloaded, distant):
+        await tab.open()
+        await tab.subscribe(session)
+        assert [(each["task_id"], each["client_message_id"]) for each in tab.views[session].queued.values()] == [(task, "m1")]
+    await house.sql.execute("select coder.edit_queued($1, $2, $3)", UUID(session), task, script(["say", "better"]))
+    for tab in (reloaded, distant):
+        await tab.until(lambda tab=tab: tab.views[session].queued[task]["text"] == script(["say", "better"]))
+        told = [
+            frame for frame in tab.views[session].frames if frame["type"] == "task_state" and frame["text"] == script(["say", "better"])
+        ]
+        assert len(told) == 1
+    house.open_gate("end")
+    for tab in (reloaded, distant):
+        await tab.until(lambda tab=tab: len(tab.views[session].ended) == 2 and not tab.views[session].queued)
+        assert tab.views[session].transcript == await house.transcript(session)
+
+
 async def test_a_retry_shows_while_it_waits_and_is_no_part_of_the_history(house: LiveHouse) -> None:
     server = await house.server()
     await house.node(server.watching)

@@ -24,10 +24,10 @@ def test_a_pending_task_can_be_edited(bench: Bench) -> None:
     bench.do("update tasks set input = 'do that', agent = 'opencode', model = 'm', labels = '{x}', max_attempts = 5 where id = %s", task)
     row = bench.task(task)
     assert (row.input, row.agent, row.model, row.labels, row.max_attempts) == ("do that", "opencode", "m", ["x"], 5)
-    for empty in ("", " "):
+    for input in ("", " ", "x" * 1_048_577):
         with refused("CD422"):
-            bench.do("update tasks set input = %s where id = %s", empty, task)
-    for bad, value in (("input", "x" * 1_048_577), ("max_attempts", 0), ("timeout", timedelta(0)), ("position", "NaN")):
+            bench.do("update tasks set input = %s where id = %s", input, task)
+    for bad, value in (("max_attempts", 0), ("timeout", timedelta(0)), ("position", "NaN")):
         with refused("23514"):
             bench.do(f"update tasks set {bad} = %s where id = %s", value, task)
 

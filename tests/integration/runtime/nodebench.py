@@ -159,6 +159,7 @@ class Notebook:
         faults: what a call by this name raises.
         found: what `examine` answers.
         held: sessions whose worktree somebody else uses.
+        place: the directory of every worktree, None for one that is not there.
     """
 
     calls: list[tuple[Any, ...]] = field(default_factory=list)
@@ -170,6 +171,7 @@ class Notebook:
     held: set[UUID] = field(default_factory=set)
     guard: str = ""
     paused: asyncio.Event | None = None
+    place: str | None = None
     _holding: set[UUID] = field(default_factory=set)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -205,7 +207,7 @@ class Notebook:
 
     async def ensure(self, project: Project, session_id: UUID, known: Worktree | None) -> Worktree:
         await self._do("ensure", session_id)
-        return known or Worktree(session_id, project.id, project.path, f"/srv/worktrees/{session_id}", BASE, "main")
+        return known or Worktree(session_id, project.id, project.path, self.place or f"/srv/worktrees/{session_id}", BASE, "main")
 
     async def guard_state(self, worktree: Worktree) -> str:
         await self._do("guard_state")

@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from nodebench import QUICK, Agent, House
@@ -258,3 +259,25 @@ async def test_what_was_asked_of_the_queue_before_the_node_was_there_is_done(hou
     assert await house.ended(cancelled, done) == ["cancelled", "completed"]
     assert (await house.task(later))["state"] == "pending"
     assert [turn.prompt for turn in house.agent.turns] == ["say b"]
+
+
+async def test_a_turn_starts_in_its_session_s_directory_of_the_worktree(house: House, tmp_path: Path) -> None:
+    worktree = tmp_path / "worktree"
+    (worktree / "api").mkdir(parents=True)
+    house.notebook.place = str(worktree)
+    await house.node()
+    first = await house.add("say 1")
+    await house.ended(first)
+    session = await house.session_of(first)
+    turns = [(first, worktree, [])]
+    for cwd, place, notices in (
+        ("api", worktree / "api", []),
+        ("/srv/shop/gone/deep", worktree, ["There is no directory gone/deep in this session's worktree, so the turn started at its root."]),
+        (None, worktree, []),
+    ):
+        await house.sql.execute("select coder.set_cwd($1, $2)", session, cwd)
+        turns.append((await house.add("say more", session_id=session), place, notices))
+        await house.ended(turns[-1][0])
+    assert [turn.cwd for turn in house.agent.turns] == [place for _, place, _ in turns]
+    for task, _, notices in turns:
+        assert (await house.task(task))["notices"] == [*notices, "an agent's notice"]

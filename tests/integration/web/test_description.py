@@ -25,6 +25,7 @@ from coder.web.shapes import (
     Permission,
     PermissionRule,
     Project,
+    QueuedTask,
     Session,
     SessionPage,
     Task,
@@ -38,9 +39,12 @@ MODELS = {
     "ProjectPage": Page[Project], "TaskPage": Page[Task], "SessionPage": SessionPage, "MessagePage": Page[Message],
     "ListedChangePage": Page[ListedChange], "CommentPage": Page[Comment], "AgentPage": Page[Agent],
     "DecisionPage": Page[Decision],
+    "QueuedTaskPage": Page[QueuedTask],
     "WorkspacePage": Page[Workspace], "PermissionPage": Page[Permission], "PermissionRulePage": Page[PermissionRule],
 } | {model.__name__: model for model in SINGLE}  # fmt: skip
 PROMISED = {
+    "POST /sessions/{session_id}/queue", "GET /sessions/{session_id}/queue", "PUT /sessions/{session_id}/queue/{task}",
+    "DELETE /sessions/{session_id}/queue/{task}",
     "POST /projects", "GET /projects", "GET /projects/{project}", "POST /tasks", "GET /tasks", "GET /tasks/{task}",
     "POST /tasks/{task}/cancel", "POST /tasks/{task}/retry-now", "POST /tasks/{task}/retry", "POST /tasks/{task}/resume",
     "POST /tasks/{task}/dismiss", "GET /sessions", "GET /sessions/{session_id}", "GET /sessions/{session_id}/messages",
