@@ -41,7 +41,7 @@ create domain coder.turn_state as text constraint turns_state_check
 create domain coder.session_state as text constraint session_queue_state_check
     check (value in ('idle', 'scheduled', 'ready', 'running', 'held'));
 create domain coder.change_state as text constraint pending_changes_state_check
-    check (value in ('pending', 'applying', 'conflicted', 'approved', 'rejected', 'superseded'));
+    check (value in ('pending', 'applying', 'conflicted', 'approved', 'rejected', 'superseded', 'undone'));
 create domain coder.turn_outcome as text constraint pending_changes_turn_outcome_check
     check (value in ('completed', 'failed', 'cancelled', 'interrupted'));
 create domain coder.file_operation as text constraint change_files_operation_check
@@ -403,6 +403,7 @@ create table session_worktrees (
     snapshots          int not null default 0,
     copied             bytea[] not null default '{}',
     discard_decision   uuid,
+    undo_decision      uuid,  -- being carried out: no turn's end may come between
     -- What the files are still to be brought along with, in this order: [{decision, from commit, to commit}]
     shifts             jsonb not null default '[]',
     unsnapshotted_task bigint references tasks,
@@ -440,7 +441,7 @@ create table pending_changes (
     superseded_by   uuid references pending_changes deferrable initially deferred,
     created_at      timestamptz not null default clock_timestamp(),
     decided_at      timestamptz,
-    check (state in ('superseded', 'approved', 'rejected') or superseded_by is null)
+    check (state in ('superseded', 'approved', 'rejected', 'undone') or superseded_by is null)
 );
 create unique index pending_changes_one_open on pending_changes (session_id) where state in ('pending', 'applying', 'conflicted');
 create index pending_changes_by_session on pending_changes (session_id, created_at desc);
@@ -466,13 +467,16 @@ create table decisions (
     change_id   uuid not null references pending_changes,
     session_id  uuid not null references sessions,
     project_id  uuid not null references projects,
-    kind        text not null check (kind in ('approve', 'reject', 'part')),
+    kind        text not null check (kind in ('approve', 'reject', 'part', 'undo')),
     fingerprint text not null,
     target      text check (target in ('checkout', 'branch')),
     branch      text,
     commit      boolean not null default false,
     work        text check (work in ('keep', 'discard')),
     parts       jsonb not null default '[]',
+    old_base    text,  -- from where to where it moved the session's base
+    new_base    text,
+    left_change uuid references pending_changes,  -- the session's open change it left
     actor       text not null,
     reason      text,
     state       text not null default 'queued' check (state in ('queued', 'running', 'done', 'failed')),
@@ -1314,7 +1318,10 @@ begin
     if not found then
         perform coder.refuse('CD404', format('There is no change %s; `select id, title from changes` lists those that exist.', p_change));
     end if;
-    perform from session_worktrees where session_id = c.session_id for update;
+    perform from session_worktrees where session_id = c.session_id and undo_decision is null for update;
+    if not found then
+        perform coder.refuse('CD409', format('A change of session %s is being undone right now; read its changes again afterwards.', c.session_id));
+    end if;
     select * into c from pending_changes where id = p_change for update;
     if c.state = 'applying' then
         perform coder.refuse('CD409', format('Change %s is being applied right now; wait for its decision.', c.id));
@@ -1460,6 +1467,46 @@ begin
         update session_worktrees set discard_decision = decision where session_id = c.session_id;
         perform pg_notify('decisions_new', '');
     end if;
+    return decision;
+end $$;
+
+-- Take an approved change out of its target again. The session's base goes back, so that its work waits for a decision again;
+-- refused as long as something else stands on it. Answers the decision, which a node that has the project carries out.
+create function coder.undo(p_change uuid, p_actor text default current_user, p_reason text default null) returns uuid language plpgsql as $$
+declare
+    c pending_changes;
+    w session_worktrees;
+    d decisions;
+    later record;
+    decision uuid;
+begin
+    select * into c from pending_changes where id = p_change;
+    if not found then
+        perform coder.refuse('CD404', format('There is no change %s; `select id, title from changes` lists those that exist.', p_change));
+    end if;
+    select * into w from session_worktrees where session_id = c.session_id for update;
+    select * into c from pending_changes where id = p_change for update;
+    if c.state <> 'approved' then
+        perform coder.refuse('CD409', format('Change %s is %s; only an approved one can be undone.', c.id, c.state));
+    end if;
+    perform from decisions where change_id = c.id and state in ('queued', 'running');
+    if found then
+        perform coder.refuse('CD409', format('Somebody is already undoing change %s; wait for that decision.', c.id));
+    end if;
+    select * into d from decisions where change_id = c.id and state = 'done' and outcome = 'approved' order by created_at desc limit 1;
+    if w.base_commit <> d.new_base then
+        select x.kind, x.change_id into later from decisions x
+            where x.session_id = c.session_id and x.state = 'done' and x.old_base = d.new_base and x.created_at > d.created_at order by x.created_at limit 1;
+        perform coder.refuse('CD409', case when later.kind in ('approve', 'part')
+            then format('Change %s was approved on top of change %s in the same session; undo that one first.', later.change_id, c.id)
+            else format('The base of its session has moved since change %s was approved, so it cannot be undone; have the agent take it back.', c.id) end,
+            later.change_id::text);
+    end if;
+    insert into decisions (change_id, session_id, project_id, kind, fingerprint, target, branch, commit, old_base, new_base, actor, reason)
+        values (c.id, c.session_id, c.project_id, 'undo', c.fingerprint, d.target, d.branch, d.commit, d.new_base, d.old_base, p_actor,
+                nullif(btrim(p_reason), ''))
+        returning id into decision;
+    perform pg_notify('decisions_new', '');
     return decision;
 end $$;
 
@@ -2217,11 +2264,11 @@ begin
     if v_snapped is not null then
         perform from session_worktrees where session_worktrees.session_id = any (v_snapped) order by session_worktrees.session_id for update;
         for e in
-            select (x ->> 'task_id')::bigint as task_id, w.session_id, case when c.session_id is null then 'moved' else 'applying' end as verdict
+            select (x ->> 'task_id')::bigint as task_id, w.session_id, case when c.session_id is null and w.undo_decision is null then 'moved' else 'applying' end as verdict
             from unnest(v_more) x
             join session_worktrees w on w.session_id = (x ->> 'session_id')::uuid
             left join pending_changes c on c.session_id = w.session_id and c.state = 'applying'
-            where x -> 'snapshot' <> 'null' and (c.session_id is not null or w.base_version <> (x -> 'snapshot' ->> 'base_version')::int)
+            where x -> 'snapshot' <> 'null' and (c.session_id is not null or w.undo_decision is not null or w.base_version <> (x -> 'snapshot' ->> 'base_version')::int)
         loop
             v_wait := v_wait || e.task_id;
             return query select e.verdict, e.task_id, null::uuid, e.session_id, null::bigint;
@@ -2578,7 +2625,7 @@ end $$;
 -- Take the oldest decision whose project is on this host and has none running, or one that was dropped in the
 -- middle (then `plan` says what was being done): its node died, or it is the caller, who does one at a time.
 create function coder.claim_decision(p_node uuid, p_host uuid)
-returns table (id uuid, epoch bigint, decision jsonb, change jsonb, worktree jsonb, paths text[], written jsonb, files jsonb)
+returns table (id uuid, epoch bigint, decision jsonb, change jsonb, worktree jsonb, paths text[], written jsonb, files jsonb, content text)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -2615,13 +2662,16 @@ begin
                              'path', encode(f.path, 'hex'), 'old_path', encode(f.old_path, 'hex'), 'operation', f.operation, 'additions', f.additions,
                              'deletions', f.deletions, 'old_mode', f.old_mode, 'new_mode', f.new_mode, 'hunks', f.hunks))
                          from change_files f where f.change_id = c.id and f.ordinal in (select (p ->> 'file')::int from jsonb_array_elements(d.parts) p)),
-                        '{}')
+                        '{}'),
+               coalesce((select o.snapshot_commit from pending_changes o
+                         where o.session_id = d.session_id and o.state in ('pending', 'conflicted')), d.old_base)
         from pending_changes c, session_worktrees w where c.id = d.change_id and w.session_id = d.session_id;
 end $$;
 
 -- The plan is stored before anything is touched; from here on only `settle_decision` ends the decision.
--- Answers `applying`, or why not: `fenced`, `stale`, or the state the change is in.
-create function coder.begin_applying(p_decision uuid, p_epoch bigint, p_plan jsonb) returns text language plpgsql set coder.actor = 'node' as $$
+-- Answers `applying`, or why not: `fenced`, `stale`, or the state the change is in; of an undo also `moved`, when the session's
+-- work is not `p_content` any more.
+create function coder.begin_applying(p_decision uuid, p_epoch bigint, p_plan jsonb, p_content text default null) returns text language plpgsql set coder.actor = 'node' as $$
 declare
     d decisions;
     c pending_changes;
@@ -2632,6 +2682,16 @@ begin
     select * into d from decisions where id = p_decision and epoch = p_epoch and state = 'running' for update;
     if not found then
         return 'fenced';
+    elsif d.kind = 'undo' then
+        if c.state <> 'approved' then
+            return c.state;
+        elsif p_content is distinct from coalesce((select o.snapshot_commit from pending_changes o where o.session_id = d.session_id
+                                                   and o.state in ('pending', 'conflicted')), d.old_base) then
+            return 'moved';
+        end if;
+        update session_worktrees set undo_decision = d.id where session_id = d.session_id;
+        update decisions set plan = p_plan where id = d.id;
+        return 'applying';
     elsif c.state not in ('pending', 'conflicted', 'applying') then
         return c.state;
     elsif c.fingerprint <> d.fingerprint then
@@ -2653,23 +2713,27 @@ create function coder.settle_decision(
 declare
     d decisions;
     c pending_changes;
-    v_done boolean := p_outcome in ('approved', 'rejected');
+    o pending_changes;
+    w session_worktrees;
+    v_done boolean := p_outcome in ('approved', 'rejected', 'undone');
     v_left uuid;
 begin
     select * into d from decisions where id = p_decision;
-    perform from session_worktrees where session_id = d.session_id for update;
+    select * into w from session_worktrees where session_id = d.session_id for update;
     select * into c from pending_changes where id = d.change_id for update;
     update decisions set state = case when v_done then 'done' else 'failed' end, outcome = p_outcome, error = p_error,
-            facts = coalesce(p_facts, '{}'), plan = case when v_done then plan end, ended_at = clock_timestamp()
+            facts = coalesce(p_facts, '{}') || case when p_conflicts <> '[]' then jsonb_build_object('conflicts', p_conflicts) else '{}' end,
+            plan = case when v_done then plan end, ended_at = clock_timestamp()
         where id = p_decision and epoch = p_epoch and state = 'running';
     if not found then
         return false;
     end if;
-    if p_state is not null and c.state in ('pending', 'applying', 'conflicted') then
+    if p_state is not null and c.state in ('pending', 'applying', 'conflicted') or p_state = 'undone' then
         update pending_changes set state = p_state, conflicts = coalesce(p_conflicts, '[]'),
                 decided_at = case when v_done then clock_timestamp() end
             where id = c.id;
     end if;
+    update session_worktrees set undo_decision = null where session_id = d.session_id and undo_decision = d.id;
     if v_done then
         update session_worktrees set base_commit = coalesce(p_rest ->> 'base', c.snapshot_commit), base_version = base_version + 1,
                 shifts = case when p_rest -> 'shift' <> 'null' then shifts || (p_rest -> 'shift') else shifts end,
@@ -2677,10 +2741,17 @@ begin
             where session_id = d.session_id;
         if p_rest -> 'snapshot' -> 'empty' = 'false' then
             v_left := gen_random_uuid();
-            perform coder.insert_change(v_left, c.session_id, c.task_id, c.turn_outcome, c.agent,
-                                        p_rest -> 'snapshot' || jsonb_build_object('warnings', c.warnings), p_diff);
+        end if;
+        -- Of an undo: what was waiting meanwhile is measured against the base it goes back to.
+        update pending_changes set state = 'superseded', superseded_by = v_left, decided_at = clock_timestamp()
+            where session_id = d.session_id and state in ('pending', 'conflicted') returning * into o;
+        o := case when o.id is null then c else o end;
+        if v_left is not null then
+            perform coder.insert_change(v_left, o.session_id, o.task_id, o.turn_outcome, o.agent,
+                                        p_rest -> 'snapshot' || jsonb_build_object('warnings', o.warnings), p_diff);
             update pending_changes set superseded_by = v_left where id = c.id;
         end if;
+        update decisions set old_base = w.base_commit, new_base = coalesce(p_rest ->> 'base', c.snapshot_commit), left_change = v_left where id = d.id;
         if p_rest -> 'shift' <> 'null' then
             perform pg_notify('decisions_new', '');
         end if;
@@ -2703,7 +2774,7 @@ begin
         return 'gone';
     elsif w.base_version <> (p_snapshot ->> 'base_version')::int then
         return 'moved';
-    elsif exists (select from pending_changes where session_id = p_session and state = 'applying') then
+    elsif w.undo_decision is not null or exists (select from pending_changes where session_id = p_session and state = 'applying') then
         return 'applying';
     end if;
     select * into t from tasks where id = p_task;
@@ -2825,7 +2896,7 @@ create function coder.show_decision(p_decision uuid) returns table (
 ) language sql rows 1 as $$
     select d.id, d.change_id, d.session_id, d.project_id, d.kind, d.target, d.branch, d.commit, d.work, d.actor, d.reason,
            (select coalesce(jsonb_agg(p - '{file,line,lines}'::text[]), '[]') from jsonb_array_elements(d.parts) p), d.state, d.outcome,
-           d.error, d.facts, d.fingerprint, c.state, case when d.kind = 'part' and d.state = 'done' then c.superseded_by end, d.created_at, d.started_at, d.ended_at
+           d.error, d.facts, d.fingerprint, c.state, d.left_change, d.created_at, d.started_at, d.ended_at
     from decisions d join pending_changes c on c.id = d.change_id where d.id = p_decision;
 $$;
 

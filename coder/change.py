@@ -18,6 +18,7 @@ class ChangeState(StrEnum):
     APPROVED = "approved"
     REJECTED = "rejected"
     SUPERSEDED = "superseded"
+    UNDONE = "undone"
 
 
 OPEN_CHANGE = frozenset({ChangeState.PENDING, ChangeState.APPLYING, ChangeState.CONFLICTED})
@@ -166,10 +167,10 @@ class DecidedFile:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What a decision on parts leaves.
+    """What a decision on parts leaves, or an undo.
 
     Attributes:
-        base: commit that is the session's base from then on: the old base with what was approved.
+        base: commit that is the session's base from then on: the old base with what was approved, or the one before the approval.
         snapshot: what is left to decide on, against that base.
         shift: takes what was rejected out of the worktree; None when nothing was.
     """
@@ -269,7 +270,9 @@ class Claim:
     Attributes:
         epoch: fences its writes.
         plan: what a dead node had begun.
-        rest: what a decision on parts leaves, once that was worked out; None when it is on all of the change.
+        undoes: commit of the session's work that waits again once an approval is undone; None of any other decision. The
+            approval then goes the other way: from the base as it is back to the one before.
+        rest: what it leaves, once that was worked out; None when it is on all of the change.
     """
 
     decision_id: UUID
@@ -280,4 +283,5 @@ class Claim:
     fingerprint: str
     approval: Approval
     plan: Plan | None
+    undoes: str | None = None
     rest: Rest | None = None

@@ -102,7 +102,7 @@ class ChangeStore(Protocol):
     async def claim_decision(self, node: UUID, host: UUID) -> Claim | None: ...
 
     async def begin_applying(self, claim: Claim, plan: Plan) -> str:
-        """Store the plan before anything is touched; answers `applying` or why not (`fenced`, `stale`, a change's state)."""
+        """Store the plan before anything is touched; answers `applying` or why not (`fenced`, `stale`, `moved`, a change's state)."""
         ...
 
     async def settle_decision(

@@ -90,6 +90,20 @@ def reject(
         put(f"Change {row['id']} is rejected; {'the worktree goes back to its base' if discard else 'the work stays in the worktree'}.")
 
 
+@commands.command()
+def undo(context: typer.Context, change: ChangeId, reason: Reason = None, json: Json = False) -> None:
+    """Take an approved change out of its target again; its work waits for a decision again."""
+    at = desk(context)
+    row = lookup.change(at.door, change)
+    decision = _carried_out(at, at.door.row("change_undo", change_id=UUID(row["id"]), actor=actor(), reason=reason))
+    if json:
+        put_json(decision)
+        return
+    where = f"branch {decision['branch']}" if decision["target"] == "branch" else f"the checkout of {row['project']}"
+    put(f"Change {row['id']} is taken out of {where}.")
+    _put_left(decision)
+
+
 def _put_left(decision: dict[str, Any]) -> None:
     if decision["left_change_id"]:
         put(f"What is left waits as change {decision['left_change_id']}.")
@@ -126,6 +140,11 @@ def _decide(at: Desk, statement: str, change: dict[str, Any], fingerprint: str |
         actor=actor(),
         **how,
     )
+    return _carried_out(at, decision)
+
+
+def _carried_out(at: Desk, decision: dict[str, Any]) -> dict[str, Any]:
+    """A decision once it is carried out; raises what it failed with."""
     decision = waiting.decision(at, decision)
     if decision["state"] == "failed":
         raise Conflict(decision["error"] or f"The decision failed ({decision['outcome']}); read the change again and decide anew.")

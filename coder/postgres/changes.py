@@ -95,15 +95,16 @@ def parts_from(parts: list[dict[str, Any]], files: dict[str, dict[str, Any]]) ->
 def claim_from(row: asyncpg.Record) -> Claim:
     decision, change = json.loads(row["decision"]), json.loads(row["change"])
     written = {bytes.fromhex(path): (blob, mode) for path, (blob, mode) in json.loads(row["written"]).items()}
+    worktree, undo = worktree_from(json.loads(row["worktree"])), decision["kind"] == "undo"
     approval = Approval(
         decision_id=row["id"],
-        worktree=worktree_from(json.loads(row["worktree"])),
-        snapshot_commit=change["snapshot_commit"],
-        paths=tuple(bytes.fromhex(path) for path in row["paths"]),
+        worktree=replace(worktree, base_commit=decision["old_base"]) if undo else worktree,
+        snapshot_commit=decision["new_base"] if undo else change["snapshot_commit"],
+        paths=() if undo else tuple(bytes.fromhex(path) for path in row["paths"]),
         target=decision["target"],
         branch=decision["branch"],
         commit=decision["commit"],
-        message=f"{change['title']}\n\nAgent: {change['agent']}\nTask: {change['task_id']}\nChange: {change['id']}\n",
+        message=f"{'Undo: ' * undo}{change['title']}\n\nAgent: {change['agent']}\nTask: {change['task_id']}\nChange: {change['id']}\n",
         written=written,
         parts=parts_from(decision["parts"], json.loads(row["files"])),
     )
@@ -116,6 +117,7 @@ def claim_from(row: asyncpg.Record) -> Claim:
         fingerprint=change["fingerprint"],
         approval=approval,
         plan=plan_from(decision["plan"]) if decision["plan"] else None,
+        undoes=row["content"] if undo else None,
     )
 
 
@@ -156,7 +158,9 @@ class PostgresChanges:
         return claim_from(rows[0]) if rows else None
 
     async def begin_applying(self, claim: Claim, plan: Plan) -> str:
-        rows = await self._fetch("begin_applying", decision=claim.decision_id, epoch=claim.epoch, plan=json.dumps(plan_json(plan)))
+        rows = await self._fetch(
+            "begin_applying", decision=claim.decision_id, epoch=claim.epoch, plan=json.dumps(plan_json(plan)), content=claim.undoes
+        )
         return str(rows[0][0])
 
     async def settle_decision(

@@ -1,10 +1,10 @@
 -- What the reviewer and the rescuer ask of changes, decisions and worktrees.
 
 -- name: claim_decision
-select id, epoch, decision, change, worktree, paths, written, files from coder.claim_decision(:node, :host);
+select id, epoch, decision, change, worktree, paths, written, files, content from coder.claim_decision(:node, :host);
 
 -- name: begin_applying
-select coder.begin_applying(:decision, :epoch, :plan);
+select coder.begin_applying(:decision, :epoch, :plan, :content);
 
 -- name: settle_decision
 select coder.settle_decision(:decision, :epoch, :outcome, :error, :facts, :state, :conflicts, :written, :rest, :diff);

@@ -233,6 +233,9 @@ select row_to_json(d) as row
 from (select coder.decide(:change_id, :fingerprint, :parts, :target, :branch, :commit, :actor, :reason) as id) q,
      lateral (select * from coder.show_decision(q.id)) d;
 
+-- name: change_undo
+select row_to_json(d) as row from (select coder.undo(:change_id, :actor, :reason) as id) q, lateral (select * from coder.show_decision(q.id)) d;
+
 -- name: decision_list
 select row_to_json(x) as row from (
     select d.* from decisions k, lateral (select * from coder.show_decision(k.id)) d

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from coder.change import ChangeState, Claim, Found, Plan, display_path
+from coder.change import ChangeState, Claim, Found, Plan, Rest, display_path
 from coder.change_ports import ChangeStore, Worktrees
 from coder.errors import CheckoutDirty, CoderError, InternalError, MergeConflict, Unavailable
 from coder.ports import Clock
@@ -71,18 +71,14 @@ class Reviewer:
     async def _carry_out(self, claim: Claim) -> None:
         """One decision to its end. What the database refuses passes: the decision stays this node's and is claimed again."""
         try:
-            if claim.approval.parts:
-                # The same again after a crash: it follows from what was shown and decided alone.
-                rest = await self._worktrees.divide(claim.approval)
-                approval = replace(claim.approval, snapshot_commit=rest.base, paths=approved_paths(claim))
-                claim = replace(claim, approval=approval, rest=rest)
+            claim = await self._weighed(claim)
             plan = claim.plan or await self._worktrees.plan(claim.approval)
             found, others = await self._worktrees.examine(plan) if claim.plan else (Found.OLD, ())
         except MergeConflict as conflict:
             await self._store.settle_decision(
                 claim,
                 outcome=conflict.code,
-                error=conflict.message,
+                error=stands_on(conflict) if claim.undoes else conflict.message,
                 facts={"files": conflict.facts["files"]},
                 state=ChangeState.CONFLICTED,
                 conflicts=tuple(conflict.facts["conflicts"]),
@@ -102,6 +98,18 @@ class Reviewer:
                 return
             await self._worktrees.forget(plan)
             await self._refuse(claim, verdict)
+
+    async def _weighed(self, claim: Claim) -> Claim:
+        """With what the decision leaves; the same again after a crash, since it follows from what is stored alone."""
+        approval = claim.approval
+        if claim.undoes is not None:
+            base, version = approval.snapshot_commit, approval.worktree.base_version + 1
+            snapshot = await self._worktrees.diff(replace(approval.worktree, base_commit=base, base_version=version), claim.undoes)
+            return replace(claim, rest=Rest(base, snapshot, None))
+        if approval.parts:
+            rest = await self._worktrees.divide(approval)
+            return replace(claim, approval=replace(approval, snapshot_commit=rest.base, paths=approved_paths(claim)), rest=rest)
+        return claim
 
     async def _finish(self, claim: Claim, plan: Plan) -> None:
         """Touch the target as planned. What stops half-way is settled by comparing, like after a crash."""
@@ -138,8 +146,7 @@ class Reviewer:
     async def _half_done(self, claim: Claim, plan: Plan, error: CoderError, others: tuple[bytes, ...]) -> None:
         files = [display_path(path) for path in others]
         sentence = (
-            f"The approval stopped half-way, with some files of the change in the checkout already ({error.message}); "
-            "approve again or reject."
+            f"The {word(claim)} stopped half-way, with some files of the change in the checkout already ({error.message}); {again(claim)}."
         )
         await self._store.settle_decision(claim, outcome=error.code, error=sentence, facts={"files": files}, state=ChangeState.CONFLICTED)
         await self._worktrees.forget(plan)
@@ -151,7 +158,7 @@ class Reviewer:
             "commit": plan.new_commit,
             "files": len(claim.approval.paths),
         }
-        state = ChangeState.APPROVED
+        state = ChangeState.UNDONE if claim.undoes else ChangeState.APPROVED
         if claim.approval.parts and not claim.approval.paths:
             facts, state = {}, ChangeState.REJECTED
         await self._store.settle_decision(claim, outcome=state, facts=facts, state=state, written=plan.files, rest=claim.rest)
@@ -167,7 +174,7 @@ class Reviewer:
             files = [display_path(path) for path in others]
             sentence = (
                 f"While this change was being applied, {', '.join(files[:NAMED_FILES])} got content that is neither old nor new; "
-                "look at these files, then approve again or reject."
+                f"look at these files, then {again(claim)}."
             )
             await self._store.settle_decision(
                 claim, outcome="conflict", error=sentence, facts={"files": files}, state=ChangeState.CONFLICTED
@@ -178,9 +185,9 @@ class Reviewer:
             await self._finish(claim, plan)
 
     async def _refuse(self, claim: Claim, verdict: str) -> None:
-        if verdict == "fenced":
-            return
-        sentence = REFUSALS.get(verdict, "Change {id} is {verdict} by now, so this approval was not carried out.")
+        if verdict in ("fenced", "moved"):
+            return  # another node's by now, or to be weighed again: a turn has just ended
+        sentence = REFUSALS.get(verdict, "Change {id} is {verdict} by now, so this decision was not carried out.")
         await self._store.settle_decision(
             claim, outcome=verdict, error=sentence.format(id=claim.change_id, verdict=verdict), facts={"state": verdict}
         )
@@ -196,6 +203,22 @@ class Reviewer:
         await self._store.settle_decision(
             claim, outcome=error.code, error=error.message, facts=facts, state=None if stays else ChangeState.PENDING
         )
+
+
+def stands_on(conflict: MergeConflict) -> str:
+    files = ", ".join(conflict.facts["files"][:NAMED_FILES])
+    return (
+        f"The change cannot be taken out of {conflict.facts['target']} again, where {files} changed on the same lines since; nothing was "
+        "touched: undo what came later first, or take it back by hand."
+    )
+
+
+def word(claim: Claim) -> str:
+    return "undo" if claim.undoes else "approval"
+
+
+def again(claim: Claim) -> str:
+    return "undo it again" if claim.undoes else "approve again or reject"
 
 
 def unforeseen(error: Exception) -> InternalError:

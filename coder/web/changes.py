@@ -159,6 +159,22 @@ async def decide_on_parts(change_id: ChangeId, asked: PartialDecision, request: 
     return await _carried_out(door, decision, request.app.state.decision_seconds)
 
 
+class Undo(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "It broke the nightly build"}]})
+
+    reason: Annotated[str | None, Field(description="Kept with the decision")] = None
+
+
+@router.post("/{change_id}/undo", responses=DECIDED)
+async def undo_change(change_id: ChangeId, asked: Undo, request: Request, door: TheDoor, actor: Actor) -> Response:
+    """Take an approved change, or the parts of it that were approved, out of its target again, while nothing stands on it.
+
+    Its work waits for a decision again, as the session's open change (`left_change_id`).
+    """
+    decision = await door.row("change_undo", change_id=change_id, actor=actor, **asked.model_dump())
+    return await _carried_out(door, decision, request.app.state.decision_seconds)
+
+
 @router.post("/{change_id}/reject", responses=DECIDED)
 async def reject_change(change_id: ChangeId, asked: Rejection, request: Request, door: TheDoor, actor: Actor) -> Response:
     """Refuse a change, if it is still the one that was read."""

@@ -7,25 +7,26 @@ from coder.permission import MOVES, PermissionState
 from coder.task import ENDED, TRANSITIONS, Reason, TaskState
 
 CHANGE = (
-    ("[*]", "pending", "a turn ends with a diff"),
+    ("[*]", "pending", "a turn ends with a diff, parts were left, or an approval was undone"),
     ("pending", "applying", "an approval is carried out"),
     ("conflicted", "applying", "approved again"),
     ("applying", "approved", "the target holds it"),
     ("applying", "pending", "refused, nothing was touched"),
     ("applying", "conflicted", "the target was changed meanwhile"),
     ("pending", "conflicted", "the merge has conflicts"),
-    ("applying", "rejected", "of its parts only some were rejected"),
+    ("applying", "rejected", "some of its parts were rejected, none approved"),
     ("pending", "rejected", "rejected"),
     ("conflicted", "rejected", "rejected"),
     ("pending", "superseded", "the next turn ends"),
     ("conflicted", "superseded", "the next turn ends"),
+    ("approved", "undone", "taken out of its target again"),
 )
 DECISION = (
-    ("[*]", "queued", "approve, or decide on parts"),
+    ("[*]", "queued", "approve, decide on parts, or undo"),
     ("[*]", "done", "reject"),
     ("queued", "running", "a node of the project's host takes it"),
     ("running", "running", "its node died, another goes on"),
-    ("running", "done", "approved, or its parts rejected"),
+    ("running", "done", "approved, its parts rejected, or undone"),
     ("running", "failed", "stale, superseded, conflict, checkout_dirty, wrong_branch"),
 )
 QUEUE = (

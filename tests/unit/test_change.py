@@ -24,7 +24,7 @@ def test_a_snapshot_is_empty_when_its_trees_are_equal_whatever_its_commits_are()
 
 
 def test_open_changes_are_those_that_can_still_be_decided_on() -> None:
-    assert set(ChangeState) - OPEN_CHANGE == {ChangeState.APPROVED, ChangeState.REJECTED, ChangeState.SUPERSEDED}
+    assert set(ChangeState) - OPEN_CHANGE == {ChangeState.APPROVED, ChangeState.REJECTED, ChangeState.SUPERSEDED, ChangeState.UNDONE}
 
 
 @pytest.mark.parametrize(("path", "shown"), [

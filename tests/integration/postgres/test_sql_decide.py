@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from queuebench import Bench, Node, Row, make_change, refused, snapshot
+from queuebench import Bench, Node, Row, ending, make_change, refused, snapshot
 
 CLAIM = "select * from coder.claim_decision(%s, %s)"
 BEGIN = "select coder.begin_applying(%s, %s, '{\"files\": []}')"
@@ -328,3 +328,49 @@ def test_a_decision_on_parts_is_one_row_and_leaves_the_rest_open(bench: Bench, n
     bench.do("select coder.shifted(%s, %s, %s)", change.session_id, decision, ["c.py"])
     assert bench.value("select shifts from session_worktrees") == []
     assert bench.value("select facts from decisions") == {"kept": ["c.py"]}
+
+
+def test_an_undo_is_refused_while_something_stands_on_it(bench: Bench, node: Node, change: Row) -> None:
+    with refused("CD409", str(change.id), "only an approved one"):
+        bench.do("select coder.undo(%s)", change.id)
+    with refused("CD404", "There is no change"):
+        bench.do("select coder.undo(%s)", uuid4())
+
+    def approved(each: Row) -> None:
+        approve(bench, each)
+        claimed = claim(node)
+        bench.value(BEGIN, claimed.id, claimed.epoch)
+        assert settle(bench, claimed, "approved", "approved")
+
+    approved(change)
+    later = make_change(node, change.project_id, "2" * 40, session_id=change.session_id)
+    approved(later)
+    with refused("CD409", f"{later.id} was approved on top of change {change.id}"):
+        bench.do("select coder.undo(%s)", change.id)
+    bench.do("select coder.undo(%s)", later.id)
+    with refused("CD409", "already undoing"):
+        bench.do("select coder.undo(%s)", later.id)
+
+
+def test_nothing_is_decided_and_no_turn_ends_while_an_undo_is_carried_out(bench: Bench, node: Node, change: Row) -> None:
+    approve(bench, change)
+    claimed = claim(node)
+    bench.value(BEGIN, claimed.id, claimed.epoch)
+    settle(bench, claimed, "approved", "approved")
+    waits = make_change(node, change.project_id, "2" * 40, session_id=change.session_id)
+    bench.do("select coder.undo(%s)", change.id)
+    undo = claim(node)
+    assert (undo.decision["kind"], undo.content) == ("undo", waits.snapshot_commit)
+    begin = "select coder.begin_applying(%s, %s, '{}', %s)"
+    assert bench.value(begin, undo.id, undo.epoch, "9" * 40) == "moved"
+    assert bench.value(begin, undo.id, undo.epoch, undo.content) == "applying"
+    with refused("CD409", "being undone right now"):
+        bench.do("select coder.reject(%s, %s)", waits.id, waits.fingerprint)
+    bench.add(change.project_id, session_id=change.session_id)
+    running = node.claim_one()
+    (verdict,) = node.finish(ending(running, snapshot=snapshot("3" * 40, change.snapshot_commit, 2), diff=1), diffs=[b"d"])
+    assert verdict.verdict == "applying"
+    assert settle(bench, undo, "checkout_dirty", "pending", "because")
+    assert state(bench, change) == "approved"
+    (verdict,) = node.finish(ending(running, snapshot=snapshot("3" * 40, change.snapshot_commit, 2), diff=1), diffs=[b"d"])[:1]
+    assert verdict.verdict == "ended"
