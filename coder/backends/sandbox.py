@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeAlias
 from coder.agents import Host
 from coder.backends.guardian import Guarded, Guardians, find_program
 from coder.backends.relay import Relay
-from coder.backends.sandbox_places import IN_RUN_ONLINE, Git, exposed, git_of, masked_files, masked_folders, user_homes
+from coder.backends.sandbox_places import IN_RUN_ONLINE, Git, exposed, git_of, gits_of, masked_files, masked_folders, user_homes
 from coder.errors import AgentUnavailable
 
 Mode = Literal["auto", "required", "off"]
@@ -130,7 +130,7 @@ class Sandbox:
             argv: what it gets, its name first; that it sees its path instead.
             relay: its ways out of a network of its own, and into it.
         """
-        places = [git for root in self._roots(worktree) if (git := git_of(root)) is not None]
+        places = [git for git in [git_of(worktree)] if git is not None] if worktree is not None else gits_of(self.worktrees)
         seen = [*shown, *(relay.shown if relay else IN_RUN_ONLINE if network else ())]
         return [
             self.program,
@@ -150,9 +150,6 @@ class Sandbox:
     def worktrees(self) -> Path:
         """Where the worktrees of this data directory are."""
         return self._data / "worktrees"
-
-    def _roots(self, worktree: Path | None) -> list[Path]:
-        return [worktree] if worktree is not None else sorted(path.parent for path in self.worktrees.glob("*/*/.git"))
 
     def _walls(self, network: bool) -> Iterator[str]:
         yield from ("--die-with-parent", "--unshare-pid", "--unshare-ipc")

@@ -58,12 +58,15 @@ class Git:
         """Arguments of bubblewrap that let a program work with the worktree, and do nothing to the repository.
 
         Args:
-            alone: only this worktree's record is written to; else those of all worktrees of the repository.
+            alone: only this worktree's record is written to; else those of all worktrees of the repository, each of them whole:
+                more come while the program runs, and what an agent does to what leads git about is put right before coder runs git.
         """
         for path in (self.common, *alternates(self.common)):
             yield from ("--ro-bind", str(path), str(path))
         for path in (self.common / "objects", self.record if alone else self.record.parent):
             yield from ("--bind", str(path), str(path))
+        if not alone:
+            return
         # What leads git from the worktree to the repository and its settings stays as it is.
         for path in (self.link, self.record / "commondir", self.record / "gitdir", self.record / "config.worktree"):
             if path.is_file():
@@ -74,9 +77,9 @@ def git_of(worktree: Path) -> Git | None:
     """Git's directories of a worktree; None where its `.git` is not git's own, so that nobody is led elsewhere."""
     link = worktree / ".git"
     try:
-        record = Path(os.path.realpath(worktree / link.read_text().removeprefix("gitdir: ").rstrip("\n")))
-        back = Path(os.path.realpath(record / (record / "gitdir").read_text().rstrip("\n")))
-    except OSError:  # a directory, or gone: then there is nothing to open beside the worktree
+        record = Path(os.path.realpath(worktree / _told(link)))
+        back = Path(os.path.realpath(record / _told(record / "gitdir")))
+    except (OSError, ValueError):  # a directory, or gone, or no path at all: then there is nothing to open beside the worktree
         return None
     common = record.parent.parent
     if record.parent.name != "worktrees" or record.is_relative_to(os.path.realpath(worktree)) or back != Path(os.path.realpath(link)):
@@ -87,6 +90,26 @@ def git_of(worktree: Path) -> Git | None:
     if not own.exists() and b"worktreeconfig" in (common / "config").read_bytes().lower():
         own.touch()  # there, so that it can be kept as it is
     return Git(link, record, common)
+
+
+def gits_of(worktrees: Path) -> list[Git]:
+    """Git's directories of all worktrees below a directory of ours, `<project>/<session>`: one for each repository."""
+    found: dict[str, Git] = {}
+    for link in sorted(worktrees.glob("*/*/.git")):
+        try:
+            records = os.path.dirname(_told(link))
+        except OSError:
+            continue
+        if records not in found and (git := git_of(link.parent)) is not None:
+            found[records] = git
+    return list(found.values())
+
+
+def _told(file: Path) -> str:
+    """The path that a file of git's names. Raises OSError where it is no file: a pipe would be waited for."""
+    if not file.is_file():
+        raise FileNotFoundError(file)
+    return file.read_text(errors="surrogateescape").removeprefix("gitdir: ").rstrip("\n")
 
 
 def alternates(common: Path) -> list[Path]:

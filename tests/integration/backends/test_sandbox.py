@@ -199,6 +199,32 @@ async def test_a_shared_program_writes_all_worktrees_and_nothing_else(house: Hou
 
 
 @confined
+async def test_what_other_sessions_made_of_their_git_files_keeps_nobody_from_starting(house: House, guardians: Guardians) -> None:
+    links = [house.worktree.parent / name / ".git" for name in ("bytes", "nul", "pipe", "folder")]
+    for link in links:
+        link.parent.mkdir()
+    links[0].write_bytes(b"gitdir: \xff\xfe\n")
+    links[1].write_bytes(b"gitdir: a\0b\n")
+    os.mkfifo(links[2])
+    links[3].mkdir()
+    assert await sh(cell(house, guardians, shared=True), house, "touch x && git add x && git status --short") == (0, "A  x\n")
+
+
+@confined
+async def test_a_shared_program_starts_beside_any_number_of_worktrees(house: House, guardians: Guardians) -> None:
+    """bubblewrap takes 9,000 words, and each thing it binds takes the longer the more are bound."""
+    for number in range(600):
+        worktree, record = (folder / f"old-{number}" for folder in (house.worktree.parent, house.repository / ".git/worktrees"))
+        worktree.mkdir()
+        record.mkdir()
+        (worktree / ".git").write_text(f"gitdir: {record}\n")
+        (record / "gitdir").write_text(f"{worktree}/.git\n")
+        (record / "commondir").write_text("../..\n")
+    code, said = await sh(cell(house, guardians, shared=True), house, "touch ../old-599/x && echo x > x && git add x && git status --short")
+    assert (code, said) == (0, "A  x\n")
+
+
+@confined
 async def test_the_network_is_there_or_off(house: House, guardians: Guardians) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         ask = f"python3 -c \"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}))\""
