@@ -127,7 +127,8 @@ async def model(settings: Settings) -> list[Finding]:
     key = settings.model_api_key.get_secret_value() if settings.model_api_key else ""
     try:
         async with httpx.AsyncClient(timeout=5) as client:
-            answer = await client.get(f"{base.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}", "x-api-key": key})
+            headers = {"Authorization": f"Bearer {key}", "x-api-key": key} if key else {}
+            answer = await client.get(f"{base.rstrip('/')}/models", headers=headers)
     except httpx.HTTPError as error:
         return [Finding("model endpoint", False, f"{base} cannot be reached ({type(error).__name__})", cure)]
     well = answer.status_code < 500 and answer.status_code not in (401, 403)

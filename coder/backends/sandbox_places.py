@@ -48,11 +48,13 @@ class Git:
         link: the file `.git` in the worktree.
         record: git's record of the worktree, `<common>/worktrees/<name>`.
         common: the repository's directory.
+        configured: whether git takes settings from the worktrees' records too: a filter in them is a program that git runs.
     """
 
     link: Path
     record: Path
     common: Path
+    configured: bool
 
     def binds(self, *, alone: bool) -> Iterator[str]:
         """Arguments of bubblewrap that let a program work with the worktree, and do nothing to the repository.
@@ -60,13 +62,16 @@ class Git:
         Args:
             alone: only this worktree's record is written to; else those of all worktrees of the repository, each of them whole:
                 more come while the program runs, and what an agent does to what leads git about is put right before coder runs git.
+                None is where they hold settings.
         """
         for path in (self.common, *alternates(self.common)):
             yield from ("--ro-bind", str(path), str(path))
-        for path in (self.common / "objects", self.record if alone else self.record.parent):
-            yield from ("--bind", str(path), str(path))
+        yield from ("--bind", str(self.common / "objects"), str(self.common / "objects"))
         if not alone:
+            if not self.configured:
+                yield from ("--bind", str(self.record.parent), str(self.record.parent))
             return
+        yield from ("--bind", str(self.record), str(self.record))
         # What leads git from the worktree to the repository and its settings stays as it is.
         for path in (self.link, self.record / "commondir", self.record / "gitdir", self.record / "config.worktree"):
             if path.is_file():
@@ -86,10 +91,11 @@ def git_of(worktree: Path) -> Git | None:
         return None
     if (common / "objects").is_symlink() or not (common / "objects").is_dir():
         return None
+    configured = b"worktreeconfig" in (common / "config").read_bytes().lower()
     own = record / "config.worktree"
-    if not own.exists() and b"worktreeconfig" in (common / "config").read_bytes().lower():
+    if configured and not own.exists():
         own.touch()  # there, so that it can be kept as it is
-    return Git(link, record, common)
+    return Git(link, record, common, configured)
 
 
 def gits_of(worktrees: Path) -> list[Git]:

@@ -95,18 +95,27 @@ class Record:
 
     def _repair_kept(self, base: str) -> bool:
         kept = str(self.kept)
+        if os.path.islink(kept):
+            os.unlink(kept)
         wanted = {"commondir": b"../..\n", "gitdir": f"{self.path}/.git\n".encode()}
         broken = [name for name, content in wanted.items() if not _is_file_with(f"{kept}/{name}", content)]
         os.makedirs(kept, exist_ok=True)
         for name in broken:
-            (self.kept / name).write_bytes(wanted[name])
+            self._write_kept(name, wanted[name])
         if not _HEAD.fullmatch(_begins(f"{kept}/HEAD", _HEAD_MOST, follow=True) or b""):
-            (self.kept / "HEAD").write_bytes(f"{base}\n".encode())
+            self._write_kept("HEAD", f"{base}\n".encode())
             broken.append("HEAD")
         if not _is_index(f"{kept}/index"):
+            remove_tree(self.kept / "index")
             self.repository.run("read-tree", base)
             broken.append("index")
         return bool(broken)
+
+    def _write_kept(self, name: str, content: bytes) -> None:
+        """Put a file in the place of whatever an agent made of it: through a link, another file would be written."""
+        remove_tree(self.kept / name)
+        with open(self.kept / name, "xb") as file:
+            file.write(content)
 
     def _aside(self) -> Path:
         number = 1

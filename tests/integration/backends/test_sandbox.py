@@ -199,6 +199,19 @@ async def test_a_shared_program_writes_all_worktrees_and_nothing_else(house: Hou
 
 
 @confined
+async def test_what_git_takes_settings_from_is_never_written(house: House, guardians: Guardians) -> None:
+    """With a filter in it, coder's own git would run a program of the agent's."""
+    git(house.repository, "config", "extensions.worktreeConfig", "true")
+    own = house.repository / ".git/worktrees/session/config.worktree"
+    for shared in (False, True):
+        confined = cell(house, guardians, shared=shared)
+        code, said = await sh(confined, house, f"echo '[filter]' >> {own} || mv {own.parent} {own.parent}.moved")
+        assert code != 0, said
+        assert not own.exists() or own.read_text() == ""
+        assert await sh(confined, house, "touch x && git status --short") == (0, "?? x\n")
+
+
+@confined
 async def test_what_other_sessions_made_of_their_git_files_keeps_nobody_from_starting(house: House, guardians: Guardians) -> None:
     links = [house.worktree.parent / name / ".git" for name in ("bytes", "nul", "pipe", "folder")]
     for link in links:

@@ -296,6 +296,24 @@ async def test_a_broken_record_of_git_is_put_right(bench: Bench) -> None:
     assert tree.git("status", "--porcelain") == "?? ok.txt"
 
 
+async def test_a_record_that_became_links_is_put_right_and_nothing_is_written_where_they_lead(bench: Bench, tmp_path: Path) -> None:
+    worktree, tree = await bench.start()
+    tree.write("ok.txt", "ok")
+    record = bench.repo.path / ".git/worktrees" / str(SESSION)
+    for name in ("commondir", "gitdir", "HEAD"):
+        (tmp_path / name).write_text("mine")
+        (record / name).unlink()
+        (record / name).symlink_to(tmp_path / name)
+    (record / "index").unlink()
+    (record / "index").mkdir()
+    assert operations(await bench.worktrees.snapshot(worktree)) == {b"ok.txt": "added"}
+    record.rename(tmp_path / "moved")
+    record.symlink_to(tmp_path / "moved")
+    assert operations(await bench.worktrees.snapshot(worktree)) == {b"ok.txt": "added"}
+    assert not record.is_symlink()
+    assert [(tmp_path / name).read_text() for name in ("commondir", "gitdir", "HEAD")] == ["mine"] * 3
+
+
 async def test_a_worktree_that_is_gone_is_not_a_change_that_deletes_everything(bench: Bench) -> None:
     worktree, tree = await bench.start()
     shutil.rmtree(tree.path)
