@@ -8,16 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coder.errors import InvalidInput
 
 Protocol = Literal["opencode", "acp", "pty"]
 Stream = Literal["text", "claude", "codex", "qwen", "goose", "opencode"]
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
+TURNS_OWN = frozenset({"prompt", "model", "bare_model", "mode", "thinking", "session"})
+"""Placeholders that have a value only where a command is run for one turn."""
+PLACEHOLDERS = (*sorted(TURNS_OWN), "worktree", "home", "base_url", "origin", "base_path", "key", "provider", "default_model")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 HOST = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5})")
 PORTS = {"http": 80, "https": 443}
@@ -51,7 +56,31 @@ def _host(text: str) -> str:
     return str(Host.parse(text))
 
 
+def _word(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it holds the character U+0000, which no program can be given")
+    return text
+
+
+def _variable(name: str) -> str:
+    if not VARIABLE.fullmatch(name):
+        raise ValueError(f"{name!r} names no variable; a name is of letters, digits and '_'")
+    return name
+
+
+def _below_home(name: str) -> str:
+    """Raises ValueError for what is not a file below a home directory."""
+    if not _word(name).strip("/.") or name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(f"{name!r} is no file below a home directory; write for example .config/agent.json")
+    return name
+
+
 HostText = Annotated[str, AfterValidator(_host)]
+Word = Annotated[str, AfterValidator(_word)]
+Variable = Annotated[str, AfterValidator(_variable)]
+HomeFile = Annotated[str, AfterValidator(_below_home)]
+Line = tuple[Word, ...]
+"""A program and its arguments."""
 
 
 class AgentSpec(BaseModel):
@@ -66,21 +95,21 @@ class AgentSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     protocol: Protocol = Field(description="How coder speaks with it")
-    command: tuple[str, ...] = Field(min_length=1, description="Program and arguments; the program is looked up in PATH")
-    version_command: tuple[str, ...] = Field((), description="What prints its version; empty = the program with --version")
+    command: Line = Field(min_length=1, description="Program and arguments; the program is looked up in PATH")
+    version_command: Line = Field((), description="What prints its version; empty = the program with --version")
     install: str = Field("", description="The command that installs it")
-    env: dict[str, str] = Field({}, description="Variables it gets")
-    pass_env: tuple[str, ...] = Field((), description="Names of variables of the dispatcher that it gets, its keys for example")
-    copy_files: tuple[str, ...] = Field((), description="Files below the user's home copied into the agent's own at start: its login")
+    env: dict[Variable, Word] = Field({}, description="Variables it gets")
+    pass_env: tuple[Variable, ...] = Field((), description="Names of variables of the dispatcher that it gets, its keys for example")
+    copy_files: tuple[HomeFile, ...] = Field((), description="Files below the user's home copied into the agent's own at start: its login")
     use_endpoint: bool = Field(False, description="Point it at CODER_MODEL_BASE_URL, with `endpoint_env` and `endpoint_files`")
-    endpoint_env: dict[str, str] = Field({}, description="Variables that point it at the configured endpoint")
-    endpoint_files: dict[str, str] = Field({}, description="Files below its home, with their content, that do so")
+    endpoint_env: dict[Variable, Word] = Field({}, description="Variables that point it at the configured endpoint")
+    endpoint_files: dict[HomeFile, str] = Field({}, description="Files below its home, with their content, that do so")
     models: tuple[str, ...] = Field((), description="Models to offer where it cannot be asked")
     default_mode: str | None = Field(None, description="Mode of turns that name none")
     confined_mode: str | None = Field(None, description="The same where coder's sandbox works: one without a sandbox of the agent's own")
     multiplex: bool = Field(False, description="acp: one process may hold several sessions")
     stream: Stream = Field("text", description="pty: what its output is")
-    continue_command: tuple[str, ...] = Field((), description="pty: command that goes on with an earlier {session}")
+    continue_command: Line = Field((), description="pty: command that goes on with an earlier {session}")
     needs_network: bool = Field(True, description="It reaches its model over the network, so projects without one must know where that is")
     model_hosts: tuple[HostText, ...] = Field(
         (),
@@ -91,6 +120,19 @@ class AgentSpec(BaseModel):
         (), max_length=MOST_HOSTS, description="What else it reaches in projects without network, as `name:port`"
     )
     enabled: bool = Field(True, description="Whether it is offered")
+
+    @model_validator(mode="after")
+    def _fits(self) -> AgentSpec:
+        """Raises ValueError where fields do not go together."""
+        if not self.command[0].strip():
+            raise ValueError("command begins with the name of a program, which is empty")
+        for name in dict.fromkeys(PLACEHOLDER.findall("\n".join((*self.command, *self.continue_command)))):
+            if name in TURNS_OWN and self.protocol != "pty":
+                raise ValueError(f"{{{name}}} is of commands that are run for each turn (pty); this one is told by its protocol")
+            meant = get_close_matches(name, PLACEHOLDERS, 1, 0.8) if name not in PLACEHOLDERS else []
+            if meant:  # anything else in braces is some program's own
+                raise ValueError(f"{{{name}}} is no placeholder; {{{meant[0]}}} may be meant")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +195,14 @@ def parse(*files: tuple[str, Mapping[str, Any]]) -> Registry:
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])
-                raise InvalidInput(f"{file}: agent {name}, field {where}: {_said(first['msg'])}; correct it.") from error
+                place = f"agent {name}, field {where}" if where else f"agent {name}"
+                raise InvalidInput(f"{file}: {place}: {_said(first['msg'])}; correct it.") from error
     return Registry({name: spec for name, table in tables.items() if (spec := AgentSpec(**table)).enabled})
 
 
 def _said(message: str) -> str:
     """What pydantic says, in the words of TOML."""
-    return message.removeprefix("Value error, ").replace("tuple", "list").rstrip(".")
+    return message.removeprefix("Value error, ").replace("tuple", "list").replace("Tuple", "List").rstrip(".")
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

@@ -6,12 +6,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Role = Literal["all", "api", "dispatch"]
+
+
+def _address(text: str) -> str:
+    """Raises ValueError for what no request can be sent to."""
+    address = urlsplit(text.strip())  # raises one itself, for a half-open bracket
+    if address.scheme not in ("http", "https") or not address.hostname or address.port == 0:
+        raise ValueError("it should be an address like http://127.0.0.1:11434/v1")
+    return text
 
 
 class Settings(BaseSettings):
@@ -40,7 +49,9 @@ class Settings(BaseSettings):
     inactivity_seconds: float = Field(180.0, gt=0, description="A turn whose agent says nothing for so long fails")
     tool_seconds: float = Field(3600.0, gt=0, description="How long one tool of an agent may run")
 
-    model_base_url: str | None = Field(None, description="Endpoint for native inference, e.g. http://127.0.0.1:11434/v1")
+    model_base_url: Annotated[str, AfterValidator(_address)] | None = Field(
+        None, description="Endpoint for native inference, e.g. http://127.0.0.1:11434/v1"
+    )
     model_api_key: SecretStr | None = Field(None, description="Its key, if it wants one")
     model_protocol: Literal["auto", "openai", "anthropic"] = Field("auto", description="What the endpoint speaks; auto = by its address")
     default_model: str | None = Field(None, description="Model of tasks that name none")

@@ -9,6 +9,7 @@ from uuid import uuid4
 import asyncpg
 import httpx
 
+from coder.backends.native_model import Endpoint
 from coder.backends.registry import find_agent, make_sandbox, read_registry
 from coder.backends.sandbox import CURE
 from coder.config import Settings
@@ -121,16 +122,16 @@ def disk(settings: Settings) -> Finding:
 
 async def model(settings: Settings) -> list[Finding]:
     """Whether native inference has an endpoint, and whether that answers."""
-    base, cure = settings.model_base_url, "set CODER_MODEL_BASE_URL (and CODER_MODEL_API_KEY, CODER_DEFAULT_MODEL)"
-    if base is None:
+    endpoint, cure = Endpoint.of(settings), "set CODER_MODEL_BASE_URL (and CODER_MODEL_API_KEY, CODER_DEFAULT_MODEL)"
+    if endpoint is None:
         return [Finding("model endpoint", False, "none is configured, so native tasks fail", cure)]
-    key = settings.model_api_key.get_secret_value() if settings.model_api_key else ""
+    base, (url, headers) = endpoint.shown, endpoint.models_request()
     try:
         async with httpx.AsyncClient(timeout=5) as client:
-            headers = {"Authorization": f"Bearer {key}", "x-api-key": key} if key else {}
-            answer = await client.get(f"{base.rstrip('/')}/models", headers=headers)
-    except httpx.HTTPError as error:
-        return [Finding("model endpoint", False, f"{base} cannot be reached ({type(error).__name__})", cure)]
+            answer = await client.get(url, headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        why = str(error) or type(error).__name__
+        return [Finding("model endpoint", False, f"{base} cannot be reached ({why})", "start it, or correct CODER_MODEL_BASE_URL")]
     well = answer.status_code < 500 and answer.status_code not in (401, 403)
     found = [Finding("model endpoint", well, f"{base} answers {answer.status_code}", "correct the address or CODER_MODEL_API_KEY")]
     named = settings.default_model or ""

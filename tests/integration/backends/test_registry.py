@@ -60,10 +60,22 @@ def test_a_named_file_is_used_instead(tmp_path: Path) -> None:
         ("[goose]\nnetwork_hosts = ['pypi.org']\n", ["field network_hosts.0: 'pypi.org' is no host and port; write for example"]),
         ("[goose]\nmodel_hosts = ['https://a.example:443']\n", ["field model_hosts.0: 'https://a.example:443' is no host and port"]),
         ("[goose]\nmodel_hosts = ['a.example:70000']\n", ["field model_hosts.0"]),
+        (
+            "[mine]\nprotocol = 'pty'\ncommand = ['']\n",
+            ["agent mine: command begins with the name of a program, which is empty; correct it."],
+        ),
+        ("[mine]\nprotocol = 'pty'\ncommand = ['a', \"b\\u0000\"]\n", ["agent mine, field command.1: it holds the character U+0000"]),
+        ("[goose]\nenv = {'A=B' = 'c'}\n", ["agent goose, field env.A=B", "'A=B' names no variable"]),
+        ('[goose]\nenv = {A = "\\u0000"}\n', ["field env.A: it holds the character U+0000"]),
+        ("[goose]\ncopy_files = ['/etc/passwd']\n", ["field copy_files.0: '/etc/passwd' is no file below a home directory"]),
+        ("[goose]\nendpoint_files = {'.config/../../x' = ''}\n", ["endpoint_files", "'.config/../../x' is no file below a home directory"]),
+        ("[goose]\ncommand = ['goose', 'acp', '{model}']\n", ["agent goose: {model} is of commands that are run for each turn (pty)"]),
+        ("[mine]\nprotocol = 'pty'\ncommand = ['mine', '{promt}']\n", ["agent mine: {promt} is no placeholder; {prompt} may be meant"]),
     ],
     ids=[
         *("no table", "no text", "protocol", "no command", "unknown field", "native", "built-in"),
         *("no list", "no port", "an address", "no such port"),
+        *("empty program", "NUL", "no variable", "NUL in a variable", "file elsewhere", "file above", "a turn's placeholder", "misspelt"),
     ],
 )
 def test_a_wrong_file_is_a_sentence(content: str | bytes, words: list[str], tmp_path: Path) -> None:
@@ -71,6 +83,11 @@ def test_a_wrong_file_is_a_sentence(content: str | bytes, words: list[str], tmp_
     with pytest.raises(InvalidInput) as raised:
         read_registry(settings(tmp_path))
     assert all(word in raised.value.message for word in [str(tmp_path / "agents.toml"), *words]), raised.value.message
+
+
+def test_braces_of_other_programs_stay_as_they_are() -> None:
+    table = {"protocol": "pty", "command": ["awk", "{print}", "${HOME}", "{prompt}", "{key}"]}
+    assert parse(("own.toml", {"mine": table})).agents["mine"].command[1:3] == ("{print}", "${HOME}")
 
 
 def test_a_named_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
@@ -102,7 +119,6 @@ def test_the_endpoint_is_the_configured_one(tmp_path: Path) -> None:
         ({"use_endpoint": True}, "http://127.0.0.1:1234/v1", ["127.0.0.1:1234"]),
         ({"use_endpoint": True, "network_hosts": ["B.org:443", "[::1]:80"]}, "https://u@A.org/v1", ["a.org:443", "b.org:443", "[::1]:80"]),
         ({"model_hosts": ["[2001:DB8::1]:8080"]}, "http://127.0.0.1:1234/v1", ["[2001:db8::1]:8080"]),
-        ({"use_endpoint": True}, "http://127.0.0.1:99999/v1", ["api.openai.com:443", "api.anthropic.com:443", "openrouter.ai:443"]),
     ],
 )  # fmt: skip
 def test_what_is_reached_without_network_is_where_the_model_is(

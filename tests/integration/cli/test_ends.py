@@ -177,6 +177,35 @@ def test_what_the_machine_itself_says(sql: Cli) -> None:
     assert "Nothing" in sql("down").stdout
 
 
+class Models(BaseHTTPRequestHandler):
+    """A model endpoint."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.headers["authorization"] in (None, "Bearer sesame") else 401)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_what_the_doctor_says_of_the_model_endpoint(sql: Cli) -> None:
+    def told(**variables: str) -> tuple[bool, str]:
+        sql.variables |= variables
+        (found,) = (each for each in sql.json("doctor", code=1) if each["subject"] == "model endpoint")
+        return found["ok"], found["found"]
+
+    with HTTPServer(("127.0.0.1", 0), Models) as endpoint:
+        threading.Thread(target=endpoint.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{endpoint.server_port}"
+        assert told(CODER_MODEL_BASE_URL=f"http://{address}/v1") == (True, f"http://{address}/v1 answers 200"), "it needs no key"
+        assert told(CODER_MODEL_API_KEY="sesame") == (True, f"http://{address}/v1 answers 200")
+        assert told(CODER_MODEL_API_KEY="other") == (False, f"http://{address}/v1 answers 401")
+        endpoint.shutdown()
+    assert not told()[0]
+    for wrong in ("http://[::", "127.0.0.1:11434/v1", "http://:1/v1", "http://a:99999/v1", "ftp://a/v1"):
+        sql.variables["CODER_MODEL_BASE_URL"] = wrong
+        assert "CODER_MODEL_BASE_URL is not acceptable" in sql.refused("doctor", code=2)
+
+
 def test_the_password_is_not_in_the_arguments_of_psql() -> None:
     command, secrets = unseen(["psql", "postgresql://ada:s%20e@/coder?host=/run/x&port=1", "-c", "select 'postgresql'"])
     assert command == ["psql", "postgresql://ada@/coder?host=/run/x&port=1", "-c", "select 'postgresql'"]
