@@ -7,7 +7,7 @@
 -- task costs. And every claim draws a new `epoch` from one sequence: each later write names it, and a
 -- write with another epoch changes nothing.
 --
--- Lock order: session_queue -> tasks -> session_worktrees -> pending_changes -> sessions -> permissions -> comments. Whoever
+-- Lock order: session_queue -> tasks -> session_worktrees -> pending_changes -> sessions -> permissions -> comments -> checks. Whoever
 -- already holds a row of a later table (a finishing turn, a person's UPDATE) takes `session_queue` only with SKIP
 -- LOCKED, so that nobody who ends a turn ever waits for a producer's open transaction.
 
@@ -107,6 +107,9 @@ create table projects (
     copy_globs     text[] not null default '{}',
     setup_command  text,
     setup_timeout  interval not null default '10 minutes' check (setup_timeout > '0'),
+    check_command  text,
+    check_timeout  interval not null default '10 minutes' check (check_timeout > '0'),
+    auto_fix       smallint not null default 0 check (auto_fix between 0 and 20),
     created_at     timestamptz not null default now()
 );
 create index projects_by_path on projects (coder.normal_path(path));
@@ -541,6 +544,36 @@ create index comments_by_change on comments (change_id);
 create index comments_by_time on comments (created_at desc, id);
 create index comments_by_task on comments (task_id) where task_id is not null;
 
+-- Runs of a project's check command on what turns left, in their worktrees. `fixes`: how many tasks in a row were made of failed checks
+-- before this change; `fix_task`: the one that was made of this.
+create table checks (
+    id         uuid primary key default gen_random_uuid(),
+    change_id  uuid not null references pending_changes,
+    session_id uuid not null references sessions,
+    project_id uuid not null references projects,
+    task_id    bigint not null references tasks,
+    command    text not null,
+    timeout    interval not null,
+    fixes      int not null,
+    state      text not null default 'queued' check (state in ('queued', 'running', 'passed', 'failed', 'skipped')),
+    exit_code  int,
+    detail     text,
+    output     text not null default '',
+    node_id    uuid,
+    epoch      bigint,
+    fix_task   bigint references tasks,
+    created_at timestamptz not null default clock_timestamp(),
+    started_at timestamptz,
+    ended_at   timestamptz,
+    check ((state in ('passed', 'failed', 'skipped')) = (ended_at is not null)),
+    check (state <> 'running' or (node_id is not null and epoch is not null and started_at is not null)),
+    check (state <> 'failed' or detail is not null)
+);
+create unique index checks_one_per_change on checks (change_id) where state in ('queued', 'running');
+create index checks_open on checks (created_at) where state in ('queued', 'running');
+create index checks_by_change on checks (change_id, created_at desc);
+create index checks_by_fix on checks (fix_task) where fix_task is not null;
+
 -- What coder last wrote into a checkout: content that is ours is never "dirty". A null blob: deleted.
 create table checkout_files (
     project_id uuid not null references projects on delete cascade,
@@ -860,6 +893,10 @@ begin
     perform from comments where task_id = old.id;
     if found then
         perform coder.refuse('CD409', format('Task %s carries comments of reviewers, which keep it; it cannot be deleted.', old.id));
+    end if;
+    perform from checks where fix_task = old.id;
+    if found then
+        perform coder.refuse('CD409', format('Task %s was made of a failed check, which keeps it; it cannot be deleted.', old.id));
     end if;
     perform from tasks where retry_of = old.id;
     if found then
@@ -1772,6 +1809,16 @@ end $$;
 create trigger pending_changes_after_write after insert or update of snapshot_commit, base_commit on pending_changes for each row
     execute function coder.change_after_write();
 
+-- A check of a change that was taken back or replaced says nothing any more.
+create function coder.change_after_end() returns trigger language plpgsql as $$
+begin
+    update checks set state = 'skipped', detail = format('the change was %s before it was checked', new.state), ended_at = clock_timestamp()
+        where change_id = new.id and state = 'queued';
+    return null;
+end $$;
+create trigger pending_changes_after_end after update of state on pending_changes for each row
+    when (new.state in ('superseded', 'rejected') and old.state <> new.state) execute function coder.change_after_end();
+
 -- Put comments where they belong in a session's change. `p_places` has a row for each: id, and path (hex), line, end_line of what it
 -- is about in the tree it is numbered by, the path null when that is gone. What is still there, but in no file of the change, is
 -- outdated as well. Answers false when the change is another by now, or somebody is just at one of them: they are still owed.
@@ -1804,6 +1851,40 @@ begin
     update session_worktrees set comments_owed = false where session_id = p_session;
     perform pg_notify('frames', p_session::text);
     return true;
+end $$;
+
+-- ── checks: a project's own command on what a turn left ───────────────────────────────────────────────
+
+-- Check a change that waits for a decision (again), with its project's command as it is now; answers the check.
+create function coder.check(p_change uuid) returns uuid language plpgsql as $$
+declare
+    c pending_changes;
+    p projects;
+    fresh uuid;
+begin
+    select * into c from pending_changes where id = p_change;
+    if not found then
+        perform coder.refuse('CD404', format('There is no change %s; `select id, title from changes` lists those that exist.', p_change));
+    end if;
+    perform from session_worktrees where session_id = c.session_id for update;
+    select * into c from pending_changes where id = p_change;
+    select * into p from projects where id = c.project_id;
+    if c.state not in ('pending', 'applying', 'conflicted') then
+        perform coder.refuse('CD409', format('Change %s is %s, and the worktree may hold other work by now; check one that waits.', c.id, c.state));
+    elsif p.check_command is null then
+        perform coder.refuse('CD409', format('Project %s has no check command; set one: update projects set check_command = ''make test'' where name = %L.',
+                                             p.name, p.name));
+    end if;
+    perform from checks where change_id = c.id and state in ('queued', 'running');
+    if found then
+        perform coder.refuse('CD409', format('Change %s is being checked already; wait for that.', c.id));
+    end if;
+    insert into checks (change_id, session_id, project_id, task_id, command, timeout, fixes)
+        values (c.id, c.session_id, c.project_id, c.task_id, p.check_command, p.check_timeout,
+                coalesce((select max(k.fixes) from checks k where k.change_id = c.id), 0))
+        returning id into fresh;
+    perform pg_notify('decisions_new', '');
+    return fresh;
 end $$;
 
 -- ── the door: permissions, questions, projects, chats, agents ───────────────────────────────────────────
@@ -1939,7 +2020,8 @@ create trigger permissions_before_update before update on permissions for each r
 -- Change what is given of a project; null leaves it as it is, an empty setup command takes it away.
 create function coder.set_project(
     p_project text, p_permission_policy text default null, p_network text default null, p_agent_fallback text default null,
-    p_copy_globs text[] default null, p_setup_command text default null
+    p_copy_globs text[] default null, p_setup_command text default null, p_check_command text default null,
+    p_check_timeout interval default null, p_auto_fix int default null
 ) returns uuid language plpgsql as $$
 declare
     v_project uuid := coder.project_id(p_project);
@@ -1950,10 +2032,16 @@ begin
         perform coder.refuse('CD422', format('The network of a project is "on" or "off"; %L is neither.', p_network));
     elsif p_agent_fallback not in ('native', 'fail') then
         perform coder.refuse('CD422', format('What takes the place of a missing agent is "native" or "fail"; %L is neither.', p_agent_fallback));
+    elsif p_check_timeout <= '0' then
+        perform coder.refuse('CD422', 'A check may take some time; its timeout is more than 0 seconds.');
+    elsif p_auto_fix not between 0 and 20 then
+        perform coder.refuse('CD422', format('A failed check is fed back to the agent 0 to 20 times in a row, not %s times.', p_auto_fix));
     end if;
     update projects set permission_policy = coalesce(p_permission_policy, permission_policy), network = coalesce(p_network, network),
             agent_fallback = coalesce(p_agent_fallback, agent_fallback), copy_globs = coalesce(p_copy_globs, copy_globs),
-            setup_command = case when p_setup_command is null then setup_command else nullif(btrim(p_setup_command), '') end
+            setup_command = case when p_setup_command is null then setup_command else nullif(btrim(p_setup_command), '') end,
+            check_command = case when p_check_command is null then check_command else nullif(btrim(p_check_command), '') end,
+            check_timeout = coalesce(p_check_timeout, check_timeout), auto_fix = coalesce(p_auto_fix, auto_fix)
         where id = v_project;
     return v_project;
 end $$;
@@ -2175,6 +2263,13 @@ begin
         where session_id = p_session and state in ('pending', 'conflicted');
     if fresh is not null then
         perform coder.insert_change(fresh, p_session, p_task, p_outcome, p_agent, p_snapshot, p_diff);
+        insert into checks (change_id, session_id, project_id, task_id, command, timeout, fixes)
+            select fresh, p_session, p.id, p_task, p.check_command, p.check_timeout,
+                   coalesce((select max(k.fixes) + 1 from checks k where k.fix_task = p_task), 0)
+            from tasks t join projects p on p.id = t.project_id where t.id = p_task and p.check_command is not null;
+        if found then
+            perform pg_notify('decisions_new', '');
+        end if;
     end if;
     return fresh;
 end $$;
@@ -2763,6 +2858,67 @@ begin
     return true;
 end $$;
 
+-- Take checks to run on worktrees of this host, at most so many: queued ones of sessions that rest, and those of dead nodes.
+create function coder.claim_checks(p_node uuid, p_host uuid, p_count int)
+returns table (id uuid, epoch bigint, task_id bigint, change_id uuid, command text, seconds float8, network boolean, session_id uuid, worktree text)
+language plpgsql as $$
+#variable_conflict use_column
+begin
+    return query
+        with free as materialized (
+            select k.id from checks k join session_worktrees w on w.session_id = k.session_id join session_queue q on q.session_id = k.session_id
+            where w.host_id = p_host and w.removed_at is null and q.state not in ('ready', 'running')
+              and (k.state = 'queued' or (k.state = 'running' and not exists (select from nodes n where n.id = k.node_id)))
+            order by k.created_at limit p_count for update of k skip locked
+        )
+        update checks k set state = 'running', node_id = p_node, epoch = nextval('epoch_seq'), started_at = clock_timestamp()
+        from free, session_worktrees w, projects p
+        where k.id = free.id and w.session_id = k.session_id and p.id = k.project_id
+        returning k.id, k.epoch, k.task_id, k.change_id, k.command, extract(epoch from k.timeout)::float8, p.network = 'on', k.session_id, w.path;
+end $$;
+
+-- Of the checks that run, those to be ended: their session's next turn wants the worktree, or the change is no more.
+create function coder.unwanted_checks(p_node uuid) returns setof uuid language sql as $$
+    select k.id from checks k join pending_changes c on c.id = k.change_id join session_queue q on q.session_id = k.session_id
+    where k.state = 'running' and k.node_id = p_node and (c.state in ('superseded', 'rejected') or q.state in ('ready', 'running'));
+$$;
+
+-- End a check; `queued` puts it back, for another node. One that failed of the agent's doing (`p_fixable`) is fed back to the agent as a
+-- task, as often in a row as the project says, unless somebody has other plans with the session. False = fenced.
+create function coder.settle_check(
+    p_check uuid, p_epoch bigint, p_state text, p_exit_code int, p_detail text, p_output text, p_fixable boolean
+) returns boolean language plpgsql set coder.actor = 'node' set lock_timeout = '200ms' as $$
+declare
+    k checks;
+    v_fix bigint;
+begin
+    select * into k from checks where id = p_check;
+    perform from session_queue where session_id = k.session_id for update;
+    perform from checks where id = p_check and epoch = p_epoch and state = 'running'
+        and exists (select from nodes n where n.id = node_id and n.lease_until > clock_timestamp()) for update;
+    if not found then
+        return false;
+    end if;
+    if p_state = 'failed' and p_fixable then
+        insert into tasks (project_id, session_id, input, agent, model, mode_id, thinking_option_id)
+            select t.project_id, t.session_id, format(E'The project''s check failed on your change: `%s` %s. Correct the work so that it passes.%s',
+                       k.command, p_detail, coalesce(E'\n\nThe end of what it printed:\n\n'
+                           || regexp_replace(nullif(btrim(right(p_output, 6000), E'\n'), ''), '^', '    ', 'gn'), '')),
+                   t.agent, t.model, t.mode_id, t.thinking_option_id
+            from tasks t join projects p on p.id = t.project_id join sessions s on s.id = t.session_id join pending_changes c on c.id = k.change_id
+            where t.id = k.task_id and t.state = 'completed' and s.status <> 'closed' and c.state in ('pending', 'conflicted')
+              and k.fixes < p.auto_fix and not exists (select from tasks w where w.session_id = t.session_id and w.waiting)
+            returning id into v_fix;
+    end if;
+    update checks
+        set state = p_state, exit_code = p_exit_code, detail = p_detail, output = coalesce(p_output, ''), fix_task = v_fix,
+            node_id = case when p_state = 'queued' then null else node_id end, started_at = case when p_state = 'queued' then null else started_at end,
+            ended_at = case when p_state <> 'queued' then clock_timestamp() end
+        where id = k.id;
+    perform pg_notify('frames', k.session_id::text);
+    return true;
+end $$;
+
 -- Store the change of a turn whose node died before it could. Answers `stored`, or `moved`, `applying`, `gone`.
 create function coder.rescue_change(p_session uuid, p_task bigint, p_snapshot jsonb, p_diff bytea) returns text language plpgsql set coder.actor = 'node' as $$
 declare
@@ -2912,6 +3068,15 @@ create function coder.show_comment(p_comment uuid) returns table (
            k.task_id, k.resolved_by, k.resolved_at, k.first_change_id, coder.as_text(k.first_path), k.first_line, k.first_end_line,
            k.created_at, k.edited_at
     from comments k join projects p on p.id = k.project_id where k.id = p_comment;
+$$;
+
+create function coder.show_check(p_check uuid) returns table (
+    id uuid, change_id uuid, session_id uuid, project_id uuid, task_id bigint, command text, state text, exit_code int, detail text, output text,
+    fixes int, fix_task bigint, created_at timestamptz, started_at timestamptz, ended_at timestamptz, seconds float8
+) language sql rows 1 as $$
+    select k.id, k.change_id, k.session_id, k.project_id, k.task_id, k.command, k.state, k.exit_code, k.detail, k.output, k.fixes, k.fix_task,
+           k.created_at, k.started_at, k.ended_at, extract(epoch from k.ended_at - k.started_at)::float8
+    from checks k where k.id = p_check;
 $$;
 
 create function coder.add_project(

@@ -21,6 +21,7 @@ from coder.change import (
     Snapshot,
     Worktree,
 )
+from coder.checks import Check, CheckState, Ran
 from coder.comments import Owed, Place
 from coder.task import Project
 
@@ -140,6 +141,18 @@ class ChangeStore(Protocol):
         """Record where comments stand now; False when the change is another by now, or not all could be written: they are owed on."""
         ...
 
+    async def claim_checks(self, node: UUID, host: UUID, count: int) -> list[Check]:
+        """Checks this node has to run: of sessions of this host that rest."""
+        ...
+
+    async def unwanted_checks(self, node: UUID) -> set[UUID]:
+        """Of this node's checks those to be ended: their session's next turn wants the worktree, or the change is no more."""
+        ...
+
+    async def settle_check(self, check: Check, state: CheckState, ran: Ran | None, *, detail: str | None, fixable: bool) -> bool:
+        """End a check, or with `queued` put it back. One that failed of the agent's doing may become its next task. False = fenced."""
+        ...
+
     async def expired(self, host: UUID, retention: float) -> list[Worktree]:
         """Worktrees of sessions closed longer ago than `retention` seconds, with nothing left to decide."""
         ...
@@ -151,9 +164,9 @@ class ChangeStore(Protocol):
         ...
 
 
-class Setup(Protocol):
-    """Makes a fresh worktree usable."""
+class ProjectCommands(Protocol):
+    """Runs what a project says is to be run in its worktrees: its setup command, its check command."""
 
-    async def run(self, command: str, worktree: Path, seconds: float, log: Path) -> str | None:
-        """Run a project's setup command; answers a sentence when it failed or took longer than `seconds`."""
+    async def run(self, command: str, worktree: Path, seconds: float, log: Path, *, network: bool = True) -> Ran:
+        """Run a command, at most so long; what it prints goes to a log file. Cancelling this ends it, with all its descendants."""
         ...

@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(None, description="Command line only: the token for CODER_URL")
 
     max_turns: int = Field(16, ge=1, le=1000, description="Turns that run at once on this node")
+    max_checks: int = Field(2, ge=1, le=100, description="Check commands of projects that run at once on this node")
     poll_seconds: float = Field(2.0, gt=0, description="How often the queue is read when no notification comes")
     lease_seconds: float = Field(15.0, ge=1, description="How long a silent node keeps its tasks")
     beat_seconds: float = Field(5.0, gt=0, description="How often a node renews its lease")

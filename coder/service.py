@@ -25,8 +25,8 @@ import uvicorn
 
 from coder.backends.guardian import Guardians
 from coder.backends.limits import Limits
+from coder.backends.project_commands import GuardedCommands
 from coder.backends.registry import build_backends, make_sandbox, read_registry
-from coder.backends.setup import GuardedSetup
 from coder.config import Role, Settings
 from coder.errors import Unavailable
 from coder.git.worktrees import GitWorktrees
@@ -224,7 +224,7 @@ class Service:
             guards=guardians,
             wakeups=wakeups,
             logbook=FileLogbook(where),
-            setup=GuardedSetup(guardians, sandbox, homes / "setup"),
+            commands=GuardedCommands(guardians, sandbox, homes / "setup"),
             clock=self._clock,
             permissions=permissions,
             frames=frames,
@@ -239,6 +239,7 @@ class Service:
             tool=settings.tool_seconds,
             retention=settings.retention_days * 86400,
             answer=settings.permission_seconds,
+            checks=settings.max_checks,
         )
         node = Node(worlds, pace, self.host, slot.remember, watching)
         try:

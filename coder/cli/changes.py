@@ -9,8 +9,10 @@ from uuid import UUID
 import typer
 
 from coder.change import OPEN_CHANGE, ChangeState
+from coder.checks import CheckState
 from coder.cli import lookup
 from coder.cli.desk import Json, Limit, desk
+from coder.cli.exits import FAILED
 from coder.cli.screen import fields, put, put_diff, put_json, table, visible, when
 from coder.errors import InvalidInput
 
@@ -27,6 +29,7 @@ def list_(
     context: typer.Context,
     state: Annotated[str | None, typer.Option(help=f"Comma-separated: {', '.join(ChangeState)}.", show_default="the open ones")] = None,
     every: Annotated[bool, typer.Option("--all", help="In every state.")] = False,
+    check: Annotated[str | None, typer.Option(help=f"Of the latest check, comma-separated: {', '.join(CheckState)}.")] = None,
     project: Annotated[str | None, typer.Option(help="Only of this project.", metavar="NAME")] = None,
     session: Annotated[str | None, typer.Option(help="Only of this session.", metavar="ID")] = None,
     limit: Limit = 50,
@@ -39,18 +42,24 @@ def list_(
             raise InvalidInput(f"A change is {', '.join(ChangeState)}; {word!r} is none of these.")
     if not states:
         states = None if every else sorted(state.value for state in OPEN_CHANGE)
+    checks = [word.strip() for word in (check or "").split(",") if word.strip()]
+    for word in checks:
+        if word not in list(CheckState):
+            raise InvalidInput(f"A check is {', '.join(CheckState)}; {word!r} is none of these.")
     door = desk(context).door
     session_id = lookup.session(door, session) if session else None
-    rows = door.rows("change_list", states=states, project=project, session_id=session_id, limit=limit)
+    rows = door.rows("change_list", states=states, checks=checks or None, project=project, session_id=session_id, limit=limit)
     if json:
         put_json(rows)
         return
     shown = (
-        (row["id"][:8], row["state"], row["project"], row["session_id"][:8], f"+{row['additions']} -{row['deletions']}",
+        (row["id"][:8], row["state"], row["check_state"], row["project"], row["session_id"][:8], f"+{row['additions']} -{row['deletions']}",
          when(row["created_at"]), row["title"])
         for row in rows
     )  # fmt: skip
-    table(("CHANGE", "STATE", "PROJECT", "SESSION", "LINES", "MADE", "TITLE"), shown, "no change waits; --all shows those decided on")
+    table(
+        ("CHANGE", "STATE", "CHECK", "PROJECT", "SESSION", "LINES", "MADE", "TITLE"), shown, "no change waits; --all shows those decided on"
+    )
 
 
 @commands.command()
@@ -99,3 +108,25 @@ def _lines(each: dict[str, Any]) -> str:
 
 def _listed(sentences: list[str]) -> str:
     return "\n".join(sentences)
+
+
+@commands.command()
+def check(
+    context: typer.Context,
+    change: ChangeId,
+    again: Annotated[bool, typer.Option("--again", help="Queue another run instead.")] = False,
+    json: Json = False,
+) -> None:
+    """Show how a change's latest check went, with what it printed; exits with 1 when it failed."""
+    door = desk(context).door
+    row = door.row("change_check_again" if again else "change_check", change_id=UUID(lookup.change(door, change)["id"]))
+    if json:
+        put_json(row)
+    elif again:
+        put(f"`{row['command']}` is run again on change {row['change_id']}; `coder change check {row['change_id'][:8]}` shows how it went.")
+    else:
+        fields({name: value for name, value in row.items() if name != "output"})
+        put()
+        put(row["output"].removesuffix("\n"))
+    if row["state"] == CheckState.FAILED:
+        raise typer.Exit(FAILED)

@@ -59,6 +59,8 @@ CALLS: dict[str, tuple[str, str]] = {
     "change_approve": ("POST", "/changes/{change_id}/approve"),
     "change_reject": ("POST", "/changes/{change_id}/reject"),
     "change_comment": ("POST", "/changes/{change_id}/comments"),
+    "change_check": ("GET", "/changes/{change_id}/check"),
+    "change_check_again": ("POST", "/changes/{change_id}/check"),
     "change_send": ("POST", "/changes/{change_id}/send"),
     "comment_list": ("GET", "/comments"),
     "comment_edit": ("PATCH", "/comments/{comment_id}"),
@@ -78,7 +80,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "status": ("GET", "/status"),
     "ready": ("GET", "/ready"),
 }
-IN_QUERY = {"project": "project_id", "task": "task_id", "statuses": "status", "states": "state"}
+IN_QUERY = {"project": "project_id", "task": "task_id", "statuses": "status", "states": "state", "checks": "check"}
 SERVERS_OWN = frozenset({"actor", "host_id"})
 """What the server knows better: whose token it is, and where it runs."""
 PAGE = 200

@@ -54,6 +54,9 @@ def set_(
     fallback: Annotated[Literal["native", "fail"] | None, typer.Option(help="When the agent of a task is missing.")] = None,
     copy: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Ignored files that every fresh worktree gets; several.")] = None,
     setup: Annotated[str | None, typer.Option(metavar="COMMAND", help="Run in every fresh worktree; '' takes it away.")] = None,
+    check: Annotated[str | None, typer.Option(metavar="COMMAND", help="Run on what each turn left; '' takes it away.")] = None,
+    check_seconds: Annotated[float | None, typer.Option(min=0.001, max=604800, help="How long a check may take.")] = None,
+    auto_fix: Annotated[int | None, typer.Option(min=0, max=20, help="How often in a row a failed check is fed back to the agent.")] = None,
     json: Json = False,
 ) -> None:
     """Change what is given of a project; turns that run go on as they began."""
@@ -63,6 +66,9 @@ def set_(
         "agent_fallback": fallback,
         "copy_globs": copy or None,
         "setup_command": setup,
+        "check_command": check,
+        "check_timeout_seconds": check_seconds,
+        "auto_fix": auto_fix,
     }
     if all(value is None for value in asked.values()):
         raise InvalidInput(f"Nothing is given to change of project {name}; see `coder project set --help`.")

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,7 @@ from coder.change import (
     Worktree,
     display_path,
 )
+from coder.checks import Check, CheckState, Ran, shown
 from coder.comments import Owed, Place, Written
 from coder.postgres.pool import fetch
 from coder.postgres.statements import load
@@ -222,6 +224,26 @@ class PostgresChanges:
             snapshot_commit=owed.snapshot_commit,
             base_commit=owed.base_commit,
             places=json.dumps([place_json(place) for place in places]),
+        )
+        return bool(rows[0][0])
+
+    async def claim_checks(self, node: UUID, host: UUID, count: int) -> list[Check]:
+        rows = await self._fetch("claim_checks", node=node, host=host, count=count)
+        return [Check(**{**row, "worktree": Path(row["worktree"])}) for row in map(dict, rows)]
+
+    async def unwanted_checks(self, node: UUID) -> set[UUID]:
+        return {row[0] for row in await self._fetch("unwanted_checks", node=node)}
+
+    async def settle_check(self, check: Check, state: CheckState, ran: Ran | None, *, detail: str | None, fixable: bool) -> bool:
+        rows = await self._fetch(
+            "settle_check",
+            check=check.id,
+            epoch=check.epoch,
+            state=state,
+            exit_code=ran.exit_code if ran else None,
+            detail=detail,
+            output=shown(ran.output) if ran else None,
+            fixable=fixable,
         )
         return bool(rows[0][0])
 

@@ -49,3 +49,12 @@ where w.host_id = :host and w.comments_owed;
 
 -- name: carry_comments
 select coder.carry_comments(:session_id, :change_id, :snapshot_commit, :base_commit, :places);
+
+-- name: claim_checks
+select id, epoch, task_id, change_id, command, seconds, network, session_id, worktree from coder.claim_checks(:node, :host, :count);
+
+-- name: unwanted_checks
+select u from coder.unwanted_checks(:node) u;
+
+-- name: settle_check
+select coder.settle_check(:check, :epoch, :state, :exit_code::int, :detail, :output, :fixable);

@@ -11,19 +11,22 @@ select row_to_json(p) as row from coder.add_project(:name, :path, :host_id, :per
 
 -- name: project_list
 select row_to_json(x) as row from (
-    select id, name, path, host_id, agent_fallback, permission_policy, network, copy_globs, setup_command, created_at from projects
+    select id, name, path, host_id, agent_fallback, permission_policy, network, copy_globs, setup_command, check_command,
+           extract(epoch from check_timeout)::float8 as check_timeout_seconds, auto_fix, created_at from projects
     where (:after::text is null or name > :after) order by name limit :limit
 ) x;
 
 -- name: project_get
 select row_to_json(x) as row from (
-    select id, name, path, host_id, agent_fallback, permission_policy, network, copy_globs, setup_command, created_at from projects
+    select id, name, path, host_id, agent_fallback, permission_policy, network, copy_globs, setup_command, check_command,
+           extract(epoch from check_timeout)::float8 as check_timeout_seconds, auto_fix, created_at from projects
     where id = coder.project_id(:project)
 ) x;
 
 -- name: project_set
 select row_to_json(x) as row from (
-    select coder.set_project(:project, :permission_policy, :network, :agent_fallback, :copy_globs::text[], :setup_command) as id
+    select coder.set_project(:project, :permission_policy, :network, :agent_fallback, :copy_globs::text[], :setup_command, :check_command,
+                             make_interval(secs => :check_timeout_seconds::float8), :auto_fix::int) as id
 ) x;
 
 -- name: rule_list
@@ -173,9 +176,11 @@ select row_to_json(x) as row from (
 -- name: change_list
 select row_to_json(x) as row from (
     select c.id, c.session_id, c.project_id, p.name as project, c.task_id, c.agent, c.title, c.state, c.turn_outcome, c.fingerprint,
-           c.file_count, c.additions, c.deletions, c.warnings, c.superseded_by, c.created_at, c.decided_at
+           c.file_count, c.additions, c.deletions, c.warnings, k.state as check_state, c.superseded_by, c.created_at, c.decided_at
     from pending_changes c join projects p on p.id = c.project_id
+         left join lateral (select k.state from checks k where k.change_id = c.id order by k.created_at desc limit 1) k on true
     where (:states::text[] is null or c.state = any (:states))
+      and (:checks::text[] is null or k.state = any (:checks))
       and (:session_id::uuid is null or c.session_id = :session_id)
       and (:project::text is null or c.project_id = coder.project_id(:project))
       and (:before_time::timestamptz is null or (c.created_at, c.id) < (:before_time, :before_id::uuid))
@@ -185,7 +190,7 @@ select row_to_json(x) as row from (
 -- name: change_get
 select row_to_json(x) as row from (
     select c.id, c.session_id, c.project_id, p.name as project, c.task_id, c.agent, c.title, c.state, c.turn_outcome, c.fingerprint,
-           c.file_count, c.additions, c.deletions, c.warnings, c.conflicts, c.superseded_by, c.created_at, c.decided_at,
+           c.file_count, c.additions, c.deletions, c.warnings, k.state as check_state, c.conflicts, c.superseded_by, c.created_at, c.decided_at,
            c.base_commit, c.snapshot_commit, w.path as worktree,
            coalesce((select json_agg(json_build_object('path', f.display, 'old_path', coder.as_text(f.old_path), 'operation', f.operation,
                                                        'additions', f.additions, 'deletions', f.deletions, 'old_mode', f.old_mode,
@@ -194,11 +199,19 @@ select row_to_json(x) as row from (
            (select d.id from decisions d where d.change_id = c.id order by d.created_at desc limit 1) as decision_id,
            coder.as_text(c.diff) as diff
     from pending_changes c join projects p on p.id = c.project_id left join session_worktrees w on w.session_id = c.session_id
+         left join lateral (select k.state from checks k where k.change_id = c.id order by k.created_at desc limit 1) k on true
     where c.id = :change_id
 ) x;
 
 -- name: change_diff
 select diff from pending_changes where id = :change_id;
+
+-- name: change_check
+select row_to_json(s) as row from (select k.id from checks k where k.change_id = :change_id order by k.created_at desc limit 1) k,
+    lateral (select * from coder.show_check(k.id)) s;
+
+-- name: change_check_again
+select row_to_json(s) as row from (select coder.check(:change_id) as id) k, lateral (select * from coder.show_check(k.id)) s;
 
 -- name: change_approve
 select row_to_json(d) as row

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from coder.change import Snapshot, Worktree
-from coder.change_ports import Setup, Worktrees
+from coder.change_ports import ProjectCommands, Worktrees
 from coder.errors import CoderError, Fenced, Held, TurnError, Unavailable
 from coder.ports import Backend, Clock, LiveTurn, Logbook, TaskStore, Turn
 from coder.routing import EARLIER_BYTES, NATIVE, choose, conversation, directory, prompt
@@ -62,7 +62,7 @@ class Executor:
         clock: Clock,
         limits: Limits,
         logbook: Logbook,
-        setup: Setup,
+        commands: ProjectCommands,
         narrations: Narrations,
     ) -> None:
         self._store = store
@@ -75,7 +75,7 @@ class Executor:
         self._clock = clock
         self._limits = limits
         self._logbook = logbook
-        self._setup = setup
+        self._commands = commands
         self._narrations = narrations
 
     async def execute(self, running: Running) -> None:
@@ -228,9 +228,11 @@ class Executor:
             await self._finisher.works_in(task, worktree)
         if worktree.fresh and (command := task.project.setup_command):
             log = self._logbook.path(task.id).with_name("setup.log")
-            failed = await self._setup.run(command, Path(worktree.path), task.project.setup_timeout.total_seconds(), log)
-            if failed is not None:
-                course.notices.append(failed)
+            ran = await self._commands.run(command, Path(worktree.path), task.project.setup_timeout.total_seconds(), log)
+            if ran.exit_code != 0:
+                course.notices.append(
+                    f"The project's setup command {ran.ended}, so the worktree may not be ready to use; its output is in {log}."
+                )
         if known is not None and (known.unsnapshotted_task is not None or known.discard_decision is not None or known.shifts):
             # Read again: a rescuer may have been at it until we got hold of the worktree.
             worktree = await self._boundary.settle(await self._store.worktree_of(task.session_id) or known)

@@ -9,12 +9,13 @@ from uuid import UUID
 
 import structlog
 
-from coder.change_ports import ChangeStore, Setup, Worktrees
+from coder.change_ports import ChangeStore, ProjectCommands, Worktrees
 from coder.errors import Unavailable
 from coder.frame_log import FrameLog
 from coder.ports import Backend, Clock, Guards, Logbook, PermissionStore, TaskStore, Wakeups
 from coder.runtime.asking import Asking
 from coder.runtime.boundary import Boundary
+from coder.runtime.checker import Checker
 from coder.runtime.dispatcher import Dispatcher
 from coder.runtime.executor import Executor
 from coder.runtime.finisher import Finisher
@@ -45,7 +46,7 @@ class Worlds:
     wakeups: Wakeups
     logbook: Logbook
     clock: Clock
-    setup: Setup
+    commands: ProjectCommands
     permissions: PermissionStore
     frames: FrameLog
 
@@ -63,6 +64,7 @@ class Pace:
     tool: float
     retention: float
     answer: float = 900.0
+    checks: int = 2
 
 
 class Node:
@@ -106,7 +108,7 @@ class Node:
             clock=clock,
             limits=Limits(pace.silent, pace.tool, None),
             logbook=worlds.logbook,
-            setup=worlds.setup,
+            commands=worlds.commands,
             narrations=Narrations(
                 self._recorder,
                 watching.hub if watching else None,
@@ -117,6 +119,9 @@ class Node:
         self._dispatcher = Dispatcher(tasks, self._inflight, self.executor, self._lease, clock, host=host, slots=slots, poll=pace.poll)
         self._rescuer = Rescuer(tasks, changes, worktrees, boundary, clock, host=host, poll=pace.poll)
         self._reviewer = Reviewer(changes, worktrees, self._lease, clock, host=host, poll=pace.poll)
+        self._checker = Checker(
+            changes, worktrees, worlds.commands, worlds.logbook, self._lease, clock, host=host, poll=pace.poll, most=pace.checks
+        )
         self.janitor = Janitor(changes, worktrees, clock, host=host, retention=pace.retention)
         self._inflight.on_ended(self._rescuer.turn_ended)
 
@@ -134,11 +139,14 @@ class Node:
         wakeups.on("tasks_cancel", self._dispatcher.wake_cancel)
         wakeups.on("decisions_new", self._reviewer.wake)
         wakeups.on("decisions_new", self._rescuer.wake)
+        wakeups.on("decisions_new", self._checker.wake)
+        wakeups.on("tasks_new", self._checker.make_way)  # a session's next turn comes before the check of its last
         wakeups.on("permissions", self._asking.wake)
         wakeups.on("agents_probe", self._roster.wake)
         await wakeups.start()
         self._rescuer.start()
         self._reviewer.start()
+        self._checker.start()
         self._dispatcher.start()
         self.janitor.start()
 
@@ -146,6 +154,7 @@ class Node:
         """Drain: claim nothing more, let turns finish for a while, interrupt the rest, leave nothing behind."""
         await self._dispatcher.stop_claiming()
         await self.janitor.stop()
+        await self._checker.stop()
         self._inflight.drain()
         if len(self._inflight):
             log.info("draining", turns=len(self._inflight), seconds=self._pace.drain)

@@ -15,12 +15,14 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from coder.change import ChangeState
+from coder.checks import CheckState
 from coder.errors import InvalidInput, Unavailable
 from coder.ports import Door
 from coder.web.asking import Actor, ByProject, BySession, ChangeId, DecisionId, TheDoor, session_or_none
 from coder.web.openapi import answers, failing
 from coder.web.paging import Cursor, Limit, decode, page, words
 from coder.web.problems import problem
+from coder.web.review_shapes import Check
 from coder.web.shapes import CHANGE_ID, FINGERPRINT, Change, Decision, ListedChange, Page
 
 router = APIRouter(prefix="/changes", tags=["changes"])
@@ -96,10 +98,17 @@ async def list_changes(
     state: Annotated[str | None, Query(description=f"Comma-separated: {', '.join(ChangeState)}", examples=["pending,conflicted"])] = None,
     session_id: BySession = None,
     project: ByProject = None,
+    check: Annotated[
+        str | None, Query(description=f"Of the latest check, comma-separated: {', '.join(CheckState)}", examples=["failed"])
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> JSONResponse:
     """The changes, newest first."""
+    checks = words(check)
+    for word in checks:
+        if word not in list(CheckState):
+            raise InvalidInput(f"`check` is made of {', '.join(CheckState)}, not of {word!r}.", field="check")
     states = words(state)
     for word in states:
         if word not in list(ChangeState):
@@ -111,6 +120,7 @@ async def list_changes(
         limit,
         lambda row: [row["created_at"], row["id"]],
         states=states or None,
+        checks=checks or None,
         session_id=session_or_none(session_id),
         project=project or None,
         before_time=time,
@@ -139,6 +149,18 @@ async def get_diff(change_id: ChangeId, door: TheDoor) -> Response:
     """The diff's bytes, as `git apply` takes them: in whatever encodings the files have."""
     diff = await door.blob("change_diff", change_id=change_id)
     return Response(diff, headers={"Content-Type": DIFF, "Content-Disposition": f'inline; filename="{change_id}.diff"'})
+
+
+@router.get("/{change_id}/check", responses=answers(Check, 404))
+async def get_check(change_id: ChangeId, door: TheDoor) -> JSONResponse:
+    """The latest check of a change, with what it printed."""
+    return JSONResponse(await door.row("change_check", change_id=change_id))
+
+
+@router.post("/{change_id}/check", status_code=202, responses=answers(Check, 404, 409, status=202, said="Queued"))
+async def check_again(change_id: ChangeId, door: TheDoor) -> JSONResponse:
+    """Run the project's check command on a change that waits (again)."""
+    return JSONResponse(await door.row("change_check_again", change_id=change_id), 202)
 
 
 @router.post("/{change_id}/approve", responses=DECIDED)

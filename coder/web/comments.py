@@ -15,7 +15,8 @@ from coder.errors import InvalidInput, NotFound
 from coder.web.asking import Actor, BySession, ChangeId, CommentId, TheDoor, session_or_none
 from coder.web.openapi import answers
 from coder.web.paging import LARGEST_LINE, Cursor, Limit, decode, page, words
-from coder.web.shapes import CHANGE_ID, Comment, Page, Task
+from coder.web.review_shapes import Comment
+from coder.web.shapes import CHANGE_ID, Page, Task
 
 on_changes = APIRouter(prefix="/changes", tags=["changes"])
 router = APIRouter(prefix="/comments", tags=["changes"])

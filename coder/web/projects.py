@@ -39,6 +39,13 @@ class ProjectChanges(BaseModel):
     agent_fallback: Annotated[Literal["native", "fail"] | None, Field(description="When the agent of a task is missing")] = None
     copy_globs: Annotated[list[str] | None, Field(description="Ignored files that every fresh worktree gets")] = None
     setup_command: Annotated[str | None, Field(description="Run in every fresh worktree; an empty one takes it away")] = None
+    check_command: Annotated[str | None, Field(description="Run on what each turn left, in its worktree; an empty one takes it away")] = (
+        None
+    )
+    check_timeout_seconds: Annotated[float | None, Field(gt=0, le=604800, description="How long a check may take")] = None
+    auto_fix: Annotated[
+        int | None, Field(strict=True, ge=0, le=20, description="How often in a row a failed check is fed back to the agent")
+    ] = None
 
 
 class NewRule(BaseModel):

@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field
 
 from coder.change import ChangeState, Operation
-from coder.comments import CommentState
+from coder.checks import CheckState
 from coder.events import AskedFor
 from coder.permission import PermissionState, Policy
 from coder.task import ExecutionPath, Reason, TaskState
@@ -48,11 +48,15 @@ class Project(Shape):
     network: Annotated[Literal["on", "off"], Field(description="Whether its agents may reach the network")]
     copy_globs: list[str]
     setup_command: str | None
+    check_command: Annotated[str | None, Field(description="Run on what each turn left")]
+    check_timeout_seconds: float
+    auto_fix: Annotated[int, Field(description="How often in a row a failed check is fed back to the agent")]
     created_at: AwareDatetime
 
     EXAMPLE = {
         "id": PROJECT_ID, "name": "demo", "path": "/srv/demo", "host_id": HOST_ID, "agent_fallback": "native",
-        "permission_policy": "allow_in_worktree", "network": "on", "copy_globs": [], "setup_command": None, "created_at": EARLIER,
+        "permission_policy": "allow_in_worktree", "network": "on", "copy_globs": [], "setup_command": None,
+        "check_command": "make test", "check_timeout_seconds": 600.0, "auto_fix": 0, "created_at": EARLIER,
     }  # fmt: skip
 
 
@@ -233,6 +237,7 @@ class ListedChange(Shape):
     additions: int
     deletions: int
     warnings: list[str]
+    check_state: Annotated[CheckState | None, Field(description="Of its latest check; null where the project has no check command")]
     superseded_by: UUID | None
     created_at: AwareDatetime
     decided_at: AwareDatetime | None
@@ -240,7 +245,8 @@ class ListedChange(Shape):
     EXAMPLE = {
         "id": CHANGE_ID, "session_id": SESSION_ID, "project_id": PROJECT_ID, "project": "demo", "task_id": 42, "agent": "native",
         "title": "Add a test for the parser", "state": "pending", "turn_outcome": "completed", "fingerprint": FINGERPRINT, "file_count": 1,
-        "additions": 2, "deletions": 0, "warnings": [], "superseded_by": None, "created_at": LATER, "decided_at": None,
+        "additions": 2, "deletions": 0, "warnings": [], "check_state": "passed", "superseded_by": None, "created_at": LATER,
+        "decided_at": None,
     }  # fmt: skip
 
 
@@ -323,43 +329,6 @@ class Decision(Shape):
         "state": "done", "outcome": "approved", "error": None, "facts": {}, "fingerprint": FINGERPRINT, "change_state": "approved",
         "left_change_id": None, "created_at": LATER,
         "started_at": LATER, "ended_at": LATER,
-    }  # fmt: skip
-
-
-class Comment(Shape):
-    """What a reviewer says about a file of a change, or lines of it."""
-
-    id: UUID
-    session_id: UUID
-    project_id: UUID
-    project: str
-    change_id: Annotated[UUID, Field(description="The change it stands on now: the session's latest, once it was carried there")]
-    path: str
-    side: Annotated[Literal["old", "new"], Field(description="Whether its lines are numbered as before or as after the change")]
-    line: Annotated[int | None, Field(description="The first line, from 1; null: the comment is about the file")]
-    end_line: int | None
-    outdated: Annotated[bool, Field(description="What it is about is gone; path and lines are those it was written on")]
-    code: Annotated[str, Field(description="The lines and what stood around them, as the diff showed them")]
-    body: str
-    author: str
-    state: Annotated[CommentState, Field(description="A draft is seen by its author alone")]
-    task_id: Annotated[int | None, Field(description="The task it was sent with")]
-    resolved_by: str | None
-    resolved_at: AwareDatetime | None
-    first_change_id: Annotated[UUID, Field(description="The change it was written on, and where there")]
-    first_path: str
-    first_line: int | None
-    first_end_line: int | None
-    created_at: AwareDatetime
-    edited_at: AwareDatetime | None
-
-    EXAMPLE = {
-        "id": COMMENT_ID, "session_id": SESSION_ID, "project_id": PROJECT_ID, "project": "demo", "change_id": CHANGE_ID,
-        "path": "tests/test_parser.py", "side": "new", "line": 2, "end_line": 2, "outdated": False,
-        "code": "+def test_empty():\n+    assert parse('') == []", "body": "Test a blank line as well.", "author": "admin",
-        "state": "draft", "task_id": None, "resolved_by": None, "resolved_at": None, "first_change_id": CHANGE_ID,
-        "first_path": "tests/test_parser.py",
-        "first_line": 2, "first_end_line": 2, "created_at": LATER, "edited_at": None,
     }  # fmt: skip
 
 

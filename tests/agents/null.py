@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from coder.change import Snapshot, Worktree
+from coder.checks import Ran
 from coder.events import AgentEvent, TextDelta, Usage
 from coder.permission import Answer
 from coder.ports import AgentFacts, LiveTurn, Turn
@@ -89,6 +90,6 @@ class NullGuards:
     async def stop_all(self) -> None: ...
 
 
-class NullSetup:
-    async def run(self, command: str, worktree: Path, seconds: float, log: Path) -> str | None:
-        return None
+class NullCommands:
+    async def run(self, command: str, worktree: Path, seconds: float, log: Path, *, network: bool = True) -> Ran:
+        return Ran(0, "ended with exit code 0")

@@ -25,7 +25,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from null import NullSetup, NullWorktrees
+from null import NullCommands, NullWorktrees
 
 from coder.backends.guardian import Guarded, Guardians
 from coder.errors import InternalError
@@ -203,7 +203,7 @@ async def running(given: Given) -> AsyncIterator[UUID]:
             wakeups,
             FileLogbook(data),
             clock,
-            NullSetup(),
+            NullCommands(),
             PostgresPermissions(queue),
             PostgresFrames(queue),
         )

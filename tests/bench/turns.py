@@ -26,7 +26,7 @@ from coder.postgres.tasks import PostgresTasks
 from coder.runtime.clock import SystemClock
 from coder.runtime.node import Node, Pace, Worlds
 from coder.runtime.watching import Watching
-from tests.agents.null import NullBackend, NullGuards, NullSetup, NullWorktrees
+from tests.agents.null import NullBackend, NullCommands, NullGuards, NullWorktrees
 from tests.bench.bed import Bed, Queue
 from tests.bench.figure import Figure, Rounds, alternate
 from tests.bench.floors import doorbell, raw_claims
@@ -56,7 +56,7 @@ async def node(
         listener,
         FileLogbook(place),
         clock,
-        NullSetup(),
+        NullCommands(),
         PostgresPermissions(pool),
         PostgresFrames(frames),
     )

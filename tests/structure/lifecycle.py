@@ -48,6 +48,16 @@ QUEUE = (
     ("held", "idle", "dismiss, or the session is closed"),
 )
 PERMISSION = (("[*]", str(PermissionState.REQUESTED), "the agent asks"), *((str(old), str(new), why) for old, new, why in MOVES))
+CHECK = (
+    ("[*]", "queued", "a turn left a change, or somebody wants it again"),
+    ("queued", "running", "a node of the project's host takes it, while the session rests"),
+    ("running", "running", "its node died, another begins again"),
+    ("running", "queued", "its node stops"),
+    ("running", "passed", "exit code 0"),
+    ("running", "failed", "another exit code, too long, or too much"),
+    ("running", "skipped", "the session's next turn comes, or the change is replaced or rejected"),
+    ("queued", "skipped", "the change is replaced or rejected"),
+)
 AGENT_SESSION = (
     ("[*]", "active", "a turn ended and can be gone on with"),
     ("active", "stopped", "its node ended the agent cleanly"),
@@ -98,6 +108,12 @@ def draw() -> str:
             "## A decision",
             "",
             diagram(DECISION, frozenset({"done", "failed"})),
+            "",
+            "## A check",
+            "",
+            diagram(CHECK, frozenset({"passed", "failed", "skipped"})),
+            "",
+            "One that failed becomes the session's next task (`fix_task`) as often in a row as the project's `auto_fix` says.",
             "",
             "## A permission or a question",
             "",

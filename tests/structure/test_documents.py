@@ -9,6 +9,7 @@ from pathlib import Path
 
 from coder import operations
 from coder.change import OPEN_CHANGE, ChangeState
+from coder.checks import CheckState
 from coder.config import Settings
 from coder.frames import from_wire
 from coder.outbox import Told
@@ -17,7 +18,7 @@ from coder.postgres.listener import CHANNELS
 from coder.postgres.tasks import MESSAGE_STATES
 from coder.task import ENDED, TRANSITIONS, ExecutionPath, Outcome, Reason, TaskState
 from tests.structure import wire, wire_types
-from tests.structure.lifecycle import AGENT_SESSION, CHANGE, DECISION, PERMISSION, QUEUE, draw
+from tests.structure.lifecycle import AGENT_SESSION, CHANGE, CHECK, DECISION, PERMISSION, QUEUE, draw
 
 TOP = Path(__file__).parents[2]
 SCHEMA = (TOP / "schema.sql").read_text()
@@ -42,6 +43,7 @@ def test_states_are_the_same_in_code_and_database() -> None:
     assert check("pending_changes", "state") == set(ChangeState)
     assert check("turns", "state") == {"streaming", *MESSAGE_STATES.values()}
     assert check("decisions", "state") == {end for _, end, _ in DECISION}
+    assert check("checks", "state") == {end for _, end, _ in CHECK} == set(CheckState)
     assert check("session_queue", "state") == {end for _, end, _ in QUEUE}
     assert {end for _, end, _ in CHANGE} == set(ChangeState)
     assert check("permissions", "state") == {end for _, end, _ in PERMISSION} == set(PermissionState)
@@ -105,7 +107,7 @@ def test_the_example_names_every_setting_with_its_default() -> None:
 def test_the_sql_contract_names_what_people_may_use() -> None:
     page = (TOP / "docs/sql.md").read_text()
     functions = ("enqueue", "cancel", "retry", "resume", "dismiss", "approve", "reject", "close_session", "reopen_session", "open_chat",
-                 "comment", "edit_comment", "delete_comment", "send", "resolve",
+                 "check", "comment", "edit_comment", "delete_comment", "send", "resolve",
                  "allow", "deny", "answer", "add_rule", "probe_agents", "set_title", "set_cwd", "add_workspace", "delete_workspace",
                  "find_sessions", "queue_message", "edit_queued", "remove_queued")  # fmt: skip
     for function in functions:

@@ -15,8 +15,8 @@ from coder.backends.confine import Refused
 from coder.backends.guardian import Guarded, Guardians
 from coder.backends.limits import Limits, fair_bytes, family, own_bytes
 from coder.backends.native_tools import Tools
+from coder.backends.project_commands import GuardedCommands
 from coder.backends.sandbox import Sandbox
-from coder.backends.setup import GuardedSetup
 from coder.backends.turn_log import TurnLog
 
 MIB = 1024**2
@@ -127,8 +127,8 @@ async def test_the_native_agent_is_told_why_its_command_was_ended(tmp_path: Path
 
 async def test_a_setup_command_that_takes_too_much_is_told_of(tmp_path: Path) -> None:
     async with limited(processes=20) as guardians:
-        setup = GuardedSetup(guardians, Sandbox("off", tmp_path), tmp_path)
-        failed = await setup.run("for i in $(seq 100); do sleep 100 & done; wait", tmp_path, 60, tmp_path / "log")
-        assert failed is not None
-        assert "used too much" in failed
-        assert "CODER_AGENT_PROCESSES" in failed
+        commands = GuardedCommands(guardians, Sandbox("off", tmp_path), tmp_path)
+        ran = await commands.run("for i in $(seq 100); do sleep 100 & done; wait", tmp_path, 60, tmp_path / "log")
+        assert ran.exit_code is None
+        assert "used too much" in ran.ended
+        assert "CODER_AGENT_PROCESSES" in ran.ended

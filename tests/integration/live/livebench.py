@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import uvicorn
-from agents.null import NullGuards, NullSetup, NullWorktrees
+from agents.null import NullCommands, NullGuards, NullWorktrees
 from agents.scripted import ScriptedBackend
 from tab import TOKEN, Tab, entry
 
@@ -130,7 +130,7 @@ class LiveHouse:
         worktrees: Any = NullWorktrees()
         worlds = Worlds(
             store, PostgresChanges(queue), worktrees, backends, NullGuards(), Listener(self.dsn, clock), FileLogbook(self.folder), clock,
-            NullSetup(), PostgresPermissions(queue), PostgresFrames(frames),
+            NullCommands(), PostgresPermissions(queue), PostgresFrames(frames),
         )  # fmt: skip
         node = Node(worlds, pace, host, lambda _: None, watching)
         await node.start()

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-from agents.null import NullGuards, NullSetup
+from agents.null import NullCommands, NullGuards
 
 from coder.change import Approval, Found, Plan, Rest, Shift, Snapshot, Worktree
 from coder.comments import Owed, Place
@@ -317,7 +317,7 @@ class House:
             wakeups=self.wakeups(),
             logbook=FileLogbook(self._folder),
             clock=self.clock,
-            setup=NullSetup(),
+            commands=NullCommands(),
             permissions=PostgresPermissions(queue),
             frames=PostgresFrames(queue),
         )

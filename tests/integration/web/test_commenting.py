@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel
 from web_client import Api
 
-from coder.web.shapes import Comment, Page, Task
+from coder.web.review_shapes import Comment
+from coder.web.shapes import Page, Task
 
 PATH = "caf\ufffd.txt"
 

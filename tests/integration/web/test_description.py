@@ -11,11 +11,11 @@ from web_client import Api
 from coder.web.app import PREFIX
 from coder.web.login import Login, Logout
 from coder.web.openapi import EXAMPLES
+from coder.web.review_shapes import Check, Comment
 from coder.web.shapes import (
     AddedTask,
     Change,
     Chat,
-    Comment,
     Cwd,
     Decision,
     DeletedWorkspace,
@@ -33,8 +33,8 @@ from coder.web.shapes import (
 )
 from coder.web.system import Agent, Health, Probe, Ready, Status
 
-SINGLE = (Project, Task, AddedTask, Session, Cwd, Chat, Workspace, DeletedWorkspace, Change, Comment, Decision, Permission, PermissionRule,
-          Status, Health, Ready, Probe, Login, Logout)  # fmt: skip
+SINGLE = (Project, Task, AddedTask, Session, Cwd, Chat, Workspace, DeletedWorkspace, Change, Check, Comment, Decision, Permission,
+          PermissionRule, Status, Health, Ready, Probe, Login, Logout)  # fmt: skip
 MODELS = {
     "ProjectPage": Page[Project], "TaskPage": Page[Task], "SessionPage": SessionPage, "MessagePage": Page[Message],
     "ListedChangePage": Page[ListedChange], "CommentPage": Page[Comment], "AgentPage": Page[Agent],
@@ -59,6 +59,7 @@ PROMISED = {
     "DELETE /sessions/{session_id}/cwd", "GET /workspaces", "PUT /workspaces/{workspace_id}", "GET /workspaces/{workspace_id}",
     "PUT /workspaces/{workspace_id}/title", "PUT /workspaces/{workspace_id}/default-cwd", "DELETE /workspaces/{workspace_id}",
     "POST /changes/{change_id}/comments", "POST /changes/{change_id}/send", "GET /comments",
+    "GET /changes/{change_id}/check", "POST /changes/{change_id}/check",
     "PATCH /comments/{comment_id}", "DELETE /comments/{comment_id}", "POST /comments/{comment_id}/resolve",
     "POST /login", "POST /logout",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A project's setup command, run once in each fresh worktree, under the guardian, into a log of its own."""
+"""A project's own commands, run in a worktree under the guardian, each into a log of its own: its setup, its check."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from coder.backends.command import HeadTail, Overrun, run_to_end
 from coder.backends.environment import agent_environment
 from coder.backends.guardian import Guardians
 from coder.backends.sandbox import Sandbox
+from coder.checks import Ran
 
 LOG_BYTES = 10_000_000
 
 
-class GuardedSetup:
-    """Implements `change_ports.Setup`. The command is the project's own: the sandbox holds it, but the network is open to it.
+class GuardedCommands:
+    """Implements `change_ports.ProjectCommands`: the sandbox holds a command as it holds an agent.
 
     Args:
         home: its home where it is confined.
@@ -26,9 +27,9 @@ class GuardedSetup:
         self._sandbox = sandbox
         self._home = home
 
-    async def run(self, command: str, worktree: Path, seconds: float, log: Path) -> str | None:
+    async def run(self, command: str, worktree: Path, seconds: float, log: Path, *, network: bool = True) -> Ran:
         kept = HeadTail(LOG_BYTES)
-        cell = self._sandbox.cell(self._guardians, worktree=worktree, home=self._home, network=True)
+        cell = self._sandbox.cell(self._guardians, worktree=worktree, home=self._home, network=network)
         try:
             code = await run_to_end(
                 cell,
@@ -42,9 +43,7 @@ class GuardedSetup:
         except Overrun as overrun:
             code, ended = None, f"used too much ({overrun})"
         await asyncio.to_thread(write, log, f"$ {command}\n".encode() + kept.kept())
-        if code == 0:
-            return None
-        return f"The project's setup command {ended}, so the worktree may not be ready to use; its output is in {log}."
+        return Ran(code, ended, kept.text())
 
 
 def write(log: Path, content: bytes) -> None:
