@@ -67,7 +67,7 @@ def set_(
         "copy_globs": copy or None,
         "setup_command": setup,
         "check_command": check,
-        "check_timeout_seconds": check_seconds,
+        "check_seconds": check_seconds,
         "auto_fix": auto_fix,
     }
     if all(value is None for value in asked.values()):

@@ -12,21 +12,21 @@ select row_to_json(p) as row from coder.add_project(:name, :path, :host_id, :per
 -- name: project_list
 select row_to_json(x) as row from (
     select id, name, path, host_id, agent_fallback, permission_policy, network, copy_globs, setup_command, check_command,
-           extract(epoch from check_timeout)::float8 as check_timeout_seconds, auto_fix, created_at from projects
+           extract(epoch from check_timeout)::float8 as check_seconds, auto_fix, created_at from projects
     where (:after::text is null or name > :after) order by name limit :limit
 ) x;
 
 -- name: project_get
 select row_to_json(x) as row from (
     select id, name, path, host_id, agent_fallback, permission_policy, network, copy_globs, setup_command, check_command,
-           extract(epoch from check_timeout)::float8 as check_timeout_seconds, auto_fix, created_at from projects
+           extract(epoch from check_timeout)::float8 as check_seconds, auto_fix, created_at from projects
     where id = coder.project_id(:project)
 ) x;
 
 -- name: project_set
 select row_to_json(x) as row from (
     select coder.set_project(:project, :permission_policy, :network, :agent_fallback, :copy_globs::text[], :setup_command, :check_command,
-                             make_interval(secs => :check_timeout_seconds::float8), :auto_fix::int) as id
+                             make_interval(secs => :check_seconds::float8), :auto_fix::int) as id
 ) x;
 
 -- name: rule_list

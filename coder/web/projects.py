@@ -42,7 +42,7 @@ class ProjectChanges(BaseModel):
     check_command: Annotated[str | None, Field(description="Run on what each turn left, in its worktree; an empty one takes it away")] = (
         None
     )
-    check_timeout_seconds: Annotated[float | None, Field(gt=0, le=604800, description="How long a check may take")] = None
+    check_seconds: Annotated[float | None, Field(gt=0, le=604800, description="How long a check may take")] = None
     auto_fix: Annotated[
         int | None, Field(strict=True, ge=0, le=20, description="How often in a row a failed check is fed back to the agent")
     ] = None

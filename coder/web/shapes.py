@@ -49,14 +49,14 @@ class Project(Shape):
     copy_globs: list[str]
     setup_command: str | None
     check_command: Annotated[str | None, Field(description="Run on what each turn left")]
-    check_timeout_seconds: float
+    check_seconds: float
     auto_fix: Annotated[int, Field(description="How often in a row a failed check is fed back to the agent")]
     created_at: AwareDatetime
 
     EXAMPLE = {
         "id": PROJECT_ID, "name": "demo", "path": "/srv/demo", "host_id": HOST_ID, "agent_fallback": "native",
         "permission_policy": "allow_in_worktree", "network": "on", "copy_globs": [], "setup_command": None,
-        "check_command": "make test", "check_timeout_seconds": 600.0, "auto_fix": 0, "created_at": EARLIER,
+        "check_command": "make test", "check_seconds": 600.0, "auto_fix": 0, "created_at": EARLIER,
     }  # fmt: skip
 
 
