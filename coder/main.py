@@ -92,6 +92,17 @@ class CommandHouse:
                     found.append(read(file.fileno()))
         return [each for each in found if "pid" in each]
 
+    def live(self) -> tuple[str, str]:
+        """Where the API of this data directory is, and the token that its owner may use while it runs."""
+        elsewhere = "or set CODER_URL and CODER_TOKEN to those of one that runs elsewhere"
+        try:
+            served = [each for each in self._running() if each.get("url")]
+        except PermissionError as error:
+            raise Unavailable(f"Only its owner may read {error.filename}; be that user, {elsewhere}.") from error
+        if not served:
+            raise Unavailable(f"No coder with an API runs on this data directory; start one with `coder up`, {elsewhere}.")
+        return str(served[0]["url"]), str(served[0]["token"])
+
     def down(self) -> str:
         """Ask the services of this data directory to stop, and wait until they have."""
         from coder.host.slot import alive

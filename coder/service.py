@@ -107,6 +107,7 @@ class Service:
         self._backends = backends
         self._embedded: EmbeddedServer | None = None
         self._clock = SystemClock()
+        self._local = secrets.token_urlsafe(TOKEN_BYTES)
         self.host = host_id(data_dir(settings))
 
     def run(self, ready: Callable[[Ready], Awaitable[None]]) -> int:
@@ -260,7 +261,7 @@ class Service:
                 f"The API cannot listen on {host}:{port} ({error.strerror}); set CODER_PORT or CODER_HOST to a free one."
             ) from error
         config = uvicorn.Config(
-            build(door, self._settings, self.host, watching, page.BUILT),
+            build(door, self._settings, self.host, watching, page.BUILT, digest(self._local)),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -282,8 +283,9 @@ class Service:
 
     @asynccontextmanager
     async def _note(self) -> AsyncIterator[Callable[[str], None]]:
-        """Say in the data directory who serves it, for `coder down`; it is true as long as the file is locked. Answers how to
-        add where the API is."""
+        """Say in the data directory who serves it, for `coder down` and `coder watch`; it is true as long as the file is locked.
+
+        Answers how to add where the API is, with its token: only the file's owner can read it, who may do anything here anyway."""
         path = service_file(self._settings, self._role)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -292,7 +294,7 @@ class Service:
             noted: dict[str, object] = {"pid": os.getpid(), "role": self._role}
             write(fd, noted)
             try:
-                yield lambda url: write(fd, {**noted, "url": url})
+                yield lambda url: write(fd, {**noted, "url": url, "token": self._local})
             finally:
                 path.unlink(missing_ok=True)
         finally:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 30.0
 """How long somebody who waits for something lets a service that is being restarted come back."""
 
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Hosts that no proxy leads to."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print exact JSON on standard output, and nothing else there.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most this many rows.")]
 TaskId = Annotated[int, typer.Argument(min=1, max=2**63 - 1, metavar="TASK", help="The task's id.", show_default=False)]
@@ -53,6 +56,17 @@ class Desk:
         from coder.cli.http_door import HttpDoor
 
         return HttpDoor(settings.url, settings.token.get_secret_value() if settings.token else "")
+
+    def live(self) -> tuple[str, str]:
+        """Where the live view is, as an address and a token: at CODER_URL, or of the service of this machine.
+
+        Raises:
+            Unavailable: no service with an API runs here.
+        """
+        settings = self.house.settings()
+        if settings.url:
+            return settings.url, settings.token.get_secret_value() if settings.token else ""
+        return self.house.live()
 
     def close(self) -> None:
         door, self._door = self._door, None

@@ -1,6 +1,6 @@
 """How commands end: exit codes for scripts, one line on standard error for people.
 
-0    done; of `run` and `task wait`: the task completed
+0    done; of `run`, `watch` and `task wait`: the task completed
 1    failed: the task, the decision, a finding of `doctor`; or a thing was not in the state this needs
 2    the command was not understood, or what it names does not exist
 3    the task was cancelled

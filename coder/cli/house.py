@@ -23,6 +23,10 @@ class House(Protocol):
         """A door over SQL; the caller closes it. Raises `Unavailable` when no database runs."""
         ...
 
+    def live(self) -> tuple[str, str]:
+        """The address of the API that runs on this data directory, and a token for it that lives as long as it does."""
+        ...
+
     def up(self, role: Literal["all", "api", "dispatch"], demo: bool) -> int:
         """Run the service until it is stopped; answers its exit code."""
         ...

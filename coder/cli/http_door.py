@@ -15,6 +15,7 @@ from uuid import UUID
 
 import httpx
 
+from coder.cli.desk import LOOPBACK
 from coder.errors import CoderError, Conflict, InvalidInput, NotFound, Unauthorized, Unavailable
 
 CALLS: dict[str, tuple[str, str]] = {
@@ -85,7 +86,6 @@ SERVERS_OWN = frozenset({"actor", "host_id"})
 """What the server knows better: whose token it is, and where it runs."""
 PAGE = 200
 SECONDS = httpx.Timeout(10.0, read=60.0)  # an approval answers within 30 s
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 BY_STATUS: dict[int, type[CoderError]] = {401: Unauthorized, 404: NotFound, 409: Conflict, 413: InvalidInput, 422: InvalidInput}
 
 

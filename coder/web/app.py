@@ -34,7 +34,14 @@ from coder.web.gate import Gate
 PREFIX = "/api/v1"
 
 
-def build(door: Door, settings: Settings, host_id: UUID, watching: Watching | None = None, pages: Path | None = None) -> FastAPI:
+def build(
+    door: Door,
+    settings: Settings,
+    host_id: UUID,
+    watching: Watching | None = None,
+    pages: Path | None = None,
+    local: bytes = b"",
+) -> FastAPI:
     """The HTTP API.
 
     Args:
@@ -43,6 +50,7 @@ def build(door: Door, settings: Settings, host_id: UUID, watching: Watching | No
         host_id: this machine; projects that are added belong to it unless they say otherwise.
         watching: the live view; without it there is no WebSocket.
         pages: the folder of the built panel, if it is to be served.
+        local: the digest of the token that holds for this process alone.
     """
     app = FastAPI(
         title="coder",
@@ -71,5 +79,5 @@ def build(door: Door, settings: Settings, host_id: UUID, watching: Watching | No
     app.router.routes.extend(page.routes(pages))
     problems.install(app)
     openapi.install(app)
-    app.add_middleware(Gate, door=door)
+    app.add_middleware(Gate, door=door, local=local)
     return app

@@ -46,6 +46,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 ACTOR = "coder.actor"
+LOCAL = "local"
 TOKEN_PROTOCOL = "bearer."
 """A WebSocket offers its token as a subprotocol that begins so; never in its address, which is logged."""
 KEY_PROTOCOL = "key."
@@ -62,11 +63,13 @@ class Gate:
     Args:
         app: what requests that may pass are handed to.
         door: knows the tokens.
+        local: the digest of a token besides these, for who owns the process.
     """
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
+    def __init__(self, app: ASGIApp, door: Door, local: bytes = b"") -> None:
         self._app = app
         self._door = door
+        self._local = local
         self._known: dict[bytes, tuple[str, float]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,6 +144,8 @@ class Gate:
             raise Unauthorized
 
     async def _name_of(self, statement: str, token: bytes) -> str:
+        if token == self._local:
+            return LOCAL
         now = asyncio.get_running_loop().time()
         name, until = self._known.get(token, ("", 0.0))
         if now < until:

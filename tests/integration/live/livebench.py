@@ -21,6 +21,7 @@ import uvicorn
 from agents.null import NullCommands, NullGuards, NullWorktrees
 from agents.scripted import ScriptedBackend
 from tab import TOKEN, Tab, entry
+from terminal import Terminal
 
 from coder.config import Settings
 from coder.host.logbook import FileLogbook
@@ -41,6 +42,11 @@ PATIENCE_SECONDS = 60.0
 START_SECONDS = 120.0
 SERVICE = Path(__file__).resolve().parents[2] / "agents" / "live_service.py"
 PACE = Pace(slots=20, poll=0.5, lease=30, beat=5, drain=5, silent=180, tool=3600, retention=1e9)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
 
 
 class Server:
@@ -184,6 +190,12 @@ class LiveHouse:
         )
 
         return [entry(json.loads(row["row"])) for row in rows]
+
+    async def terminal(self, *arguments: str, **settings: str) -> Terminal:
+        """A command of coder on a terminal of its own."""
+        terminal = Terminal(self.folder, *arguments, **{"database_url": self.dsn, **settings})
+        self._stack.push_async_callback(terminal.close)
+        return await terminal.open()
 
     def tab(self, url: str, **given: Any) -> Tab:
         tab = Tab(url, **given)

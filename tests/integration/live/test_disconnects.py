@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from dataclasses import dataclass
 
 import pytest
 from agents.scripted import script
-from livebench import LiveHouse, Process
+from livebench import LiveHouse, Process, free_port
 from tab import Tab
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
@@ -24,11 +23,6 @@ SESSIONS = 5
 class Count:
     left: int
     answers: int = 0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def talk(rng: random.Random) -> str:
