@@ -19,7 +19,8 @@ from coder.postgres.statements import load
 STATEMENTS = load("frames.sql")
 LOOK_FRAMES = 1000
 LOOK_TURNS = 6
-"""As many as `look` reads of each session at once; as many turns ended since the last look, and others may have before them."""
+"""As many as `look` reads of each session at once, besides the one turn that has not ended; when as many ended since the last look,
+others may have before them."""
 
 
 def session_frame(content: dict[str, Any]) -> SessionFrame:

@@ -62,8 +62,8 @@ select json_build_object(
                    'error', t.error, 'usage', json_build_array(t.input_tokens, t.cached_tokens, t.output_tokens),
                    'answer', json_build_object('state', m.state, 'text', m.text, 'reasoning', m.reasoning, 'tool_calls', m.tool_calls))
                    order by t.epoch)
-        from (select distinct task_id from (
-                  select task_id from messages where session_id = w.session order by ordinal desc limit 12) latest) l
+        from (select distinct task_id from ( -- two messages a turn: six turns that ended, and one that has not
+                  select task_id from messages where session_id = w.session order by ordinal desc limit 14) latest) l
         join tasks t on t.id = l.task_id
         join messages m on m.task_id = t.id and m.role = 'assistant'
         where t.epoch > w.floor and t.state not in ('pending', 'running')), '[]'),

@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from agents.scripted import script
 from livebench import LiveHouse
 
 from coder.errors import NotFound
-from coder.frame_log import FrameRow
+from coder.frame_log import FrameRow, Watch
 from coder.frames import Delta, ToolCallFrame, UsageFrame
 from coder.postgres.frames import PostgresFrames
 from coder.postgres.pool import open_pool
@@ -130,3 +131,23 @@ async def test_a_long_history_is_cut_and_says_so(house: LiveHouse, frames: Postg
     history = (await frames.history(session)).frame
     assert [message["role"] for message in history.messages] == ["assistant"], "both would be more than 4 MB"
     assert history.more
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["idle", "busy"])
+async def test_a_look_answers_every_turn_that_ended_or_says_that_there_may_be_others(
+    house: LiveHouse, frames: PostgresFrames, running: bool
+) -> None:
+    await house.node()
+    first, session = await house.add(script(["say", "x"]))
+    tasks = [first, *[(await house.add(script(["say", "x"]), session))[0] for _ in range(9)]]
+    await house.ended(*tasks)
+    if running:
+        task, _ = await house.add(script(["gate", "never"]), session)
+        await house.until("select state = 'running' from tasks where id = $1", task)
+    epochs = [row["epoch"] for row in await house.sql.fetch("select epoch from tasks where ended_at is not null order by epoch")]
+    for known in range(len(epochs) + 1):
+        floor = epochs[known - 1] if known else 0
+        (sight,) = await frames.look([Watch(session, 0, 0, 0, floor, ())])
+        told = [turn.started.turn_id for turn in sight.ended]
+        assert sight.gap or told == epochs[known:], f"{len(epochs) - known} turns ended"
+        assert (sight.running is not None) is running
