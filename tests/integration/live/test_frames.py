@@ -147,7 +147,7 @@ async def test_a_look_answers_every_turn_that_ended_or_says_that_there_may_be_ot
     epochs = [row["epoch"] for row in await house.sql.fetch("select epoch from tasks where ended_at is not null order by epoch")]
     for known in range(len(epochs) + 1):
         floor = epochs[known - 1] if known else 0
-        (sight,) = await frames.look([Watch(session, 0, 0, 0, floor, ())])
+        (sight,) = await frames.look([Watch(session, 0, 0, 0, floor, {})])
         told = [turn.started.turn_id for turn in sight.ended]
         assert sight.gap or told == epochs[known:], f"{len(epochs) - known} turns ended"
         assert (sight.running is not None) is running
