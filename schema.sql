@@ -169,7 +169,6 @@ create table sessions (
     created_at       timestamptz not null default now(),
     last_activity_at timestamptz not null default now(),
     closed_at        timestamptz,
-    compacted_from   uuid references sessions,
     unique (id, project_id),
     check ((status = 'closed') = (closed_at is not null))
 ) with (fillfactor = 80);
@@ -205,6 +204,7 @@ create table chats (
     model_history json,
     context_size  bigint check (context_size >= 0),
     context_limit bigint check (context_limit > 0),
+    compacted_from uuid references chats,
     created_at    timestamptz not null default clock_timestamp(),
     closed_at     timestamptz,
     unique (id, session_id)
@@ -230,6 +230,7 @@ create table tasks (
     timeout             coder.task_timeout,
     labels              text[] not null default '{}',
     retry_of            bigint references tasks,
+    compacts            boolean not null default false,
     position            coder.task_position not null,
     created_at          timestamptz not null default now(),
     cancel_requested_at timestamptz,
@@ -715,7 +716,7 @@ begin
         if new.state <> 'pending' or new.attempts <> 0 or new.input_tokens + new.cached_tokens + new.output_tokens + new.cost_tokens <> 0 or new.notices <> '{}'
            or coalesce(new.epoch::text, new.node_id::text, new.claimed_at::text, new.first_event_at::text, new.ended_at::text,
                        new.cancel_requested_at::text, new.retry_requested_at::text, new.reason, new.error, new.output_summary,
-                       new.execution_path, new.agent_used, new.retry_of::text) is not null then
+                       new.execution_path, new.agent_used, new.retry_of::text, nullif(new.compacts, false)::text) is not null then
             perform coder.refuse('CD422', format(
                 'A task is inserted as pending (here: state %L); leave out what coder writes, retry_of included (docs/sql.md lists your columns).', new.state));
         end if;
@@ -832,11 +833,11 @@ begin
             'The state of task %s is set by coder alone; to stop it set cancel_requested_at, or call coder.cancel(%s).', old.id, old.id));
     end if;
     if (new.id, new.project_id, new.session_id, new.attempts, new.epoch, new.node_id, new.claimed_at, new.first_event_at, new.ended_at,
-        new.created_at, new.opens_session, new.retry_of, new.reason, new.error, new.notices, new.output_summary, new.input_tokens,
+        new.created_at, new.opens_session, new.retry_of, new.compacts, new.reason, new.error, new.notices, new.output_summary, new.input_tokens,
         new.cached_tokens, new.output_tokens, new.cost_tokens, new.execution_path, new.agent_used, new.retry_requested_at)
        is distinct from
        (old.id, old.project_id, old.session_id, old.attempts, old.epoch, old.node_id, old.claimed_at, old.first_event_at, old.ended_at,
-        old.created_at, old.opens_session, old.retry_of, old.reason, old.error, old.notices, old.output_summary, old.input_tokens,
+        old.created_at, old.opens_session, old.retry_of, old.compacts, old.reason, old.error, old.notices, old.output_summary, old.input_tokens,
         old.cached_tokens, old.output_tokens, old.cost_tokens, old.execution_path, old.agent_used, old.retry_requested_at)
     then
         perform coder.refuse('CD422', format('These columns of task %s are written by coder alone; insert a new task instead.', old.id));
@@ -1017,9 +1018,9 @@ begin
         perform coder.refuse('CD409', format('Task %s is already being run again, as task %s.', p_task, again));
     end if;
     insert into tasks (project_id, session_id, chat_id, input, agent, model, mode_id, thinking_option_id, priority,
-                       max_attempts, timeout, labels, retry_of, position)
+                       max_attempts, timeout, labels, retry_of, compacts, position)
         values (t.project_id, t.session_id, t.chat_id, p_input, t.agent, t.model, t.mode_id, t.thinking_option_id,
-                t.priority, t.max_attempts, t.timeout, t.labels, t.id,
+                t.priority, t.max_attempts, t.timeout, t.labels, t.id, t.compacts,
                 (select min(position) - 1 from tasks where session_id = t.session_id and waiting))
         returning id into again;
     -- What it asked and was not told the answer of is answered for the task that asks it again.
@@ -2062,6 +2063,40 @@ begin
     return chat;
 end $$;
 
+-- Let a session's native conversation be summarised, and go on in a new chat that knows the summary alone. It is a task like
+-- any other, in its turn; answers it, the one that waits already if there is one.
+create function coder.compact(p_session uuid) returns bigint language plpgsql set coder.actor = 'node' as $$
+declare
+    s sessions;
+    c chats;
+    task bigint;
+begin
+    perform from session_queue where session_id = p_session for update;
+    select * into s from sessions where id = p_session;
+    if not found then
+        perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
+    elsif s.status = 'closed' then
+        perform coder.refuse('CD409', format('Session %s is closed; reopen it with coder.reopen_session(%L) first.', p_session, p_session));
+    end if;
+    select id into task from tasks where session_id = p_session and waiting and compacts;
+    if found then
+        return task;
+    end if;
+    select * into c from chats where session_id = p_session and closed_at is null order by created_at desc limit 1;
+    if c.model_history is null then
+        perform coder.refuse('CD409', format(
+            'Session %s has no native conversation to summarise: its agent keeps its own, or there was no turn since a chat was opened.', p_session));
+    end if;
+    insert into tasks (project_id, session_id, chat_id, model, compacts, input)
+        select s.project_id, s.id, c.id, (select t.model from turns u join tasks t on t.id = u.task_id
+                                          where u.session_id = s.id and u.chat_id = c.id and t.execution_path = 'native' order by u.ordinal desc limit 1),
+               true, 'Summarise this conversation, so that the work can go on from the summary alone: what is wanted, what was decided and why, '
+                     'what was done (files, commands and what they said), what is left to do, and what must not be forgotten. '
+                     'Use no tool; answer with the summary and nothing else.'
+        returning id into task;
+    return task;
+end $$;
+
 -- Have the agents of one host, or of all, looked for again; answers how many hosts have a node to do it now.
 create function coder.probe_agents(p_host uuid default null) returns int language plpgsql as $$
 declare
@@ -2087,7 +2122,7 @@ create function coder.claim(p_node uuid, p_host uuid, p_count int)
 returns table (
     id bigint, epoch bigint, attempts smallint, max_attempts coder.max_attempts, session_id uuid, chat_id uuid, message_id uuid, project json,
     input text, agent text, model text, mode_id text, thinking_option_id text, timeout coder.task_timeout, cwd text, remarks json, model_history text,
-    worktree json
+    worktree json, compacts boolean
 ) language plpgsql set coder.actor = 'node'
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
 set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
@@ -2150,7 +2185,7 @@ begin
             claimed_at = clock_timestamp(), first_event_at = null
         from unnest(v_tasks, v_places) as l(task, place) where t.ctid = l.task
         returning t.id, t.epoch, t.attempts, t.max_attempts, t.session_id, t.project_id, t.chat_id, t.input, t.agent, t.model, t.mode_id,
-                  t.thinking_option_id, t.timeout, l.place
+                  t.thinking_option_id, t.timeout, t.compacts, l.place
     ), taken as (
         update session_queue q
         set state = 'running', owner = p_node, epoch = s.epoch, running_task = s.id
@@ -2182,7 +2217,7 @@ begin
                      from decisions d join pending_changes c on c.id = d.change_id
                      where d.session_id = s.session_id and d.kind in ('reject', 'part') and d.told_task is null and d.state = 'done'), '[]'),
            s.history,
-           (select row_to_json(w) from session_worktrees w where w.session_id = s.session_id)
+           (select row_to_json(w) from session_worktrees w where w.session_id = s.session_id), s.compacts
     from spoken s
     join whole p on p.id = s.project_id
     join sessions v on v.id = s.session_id;
@@ -2421,7 +2456,8 @@ begin
                         (x ->> 'task_id')::bigint as task_id, (x ->> 'session_id')::uuid as session_id, x ->> 'state' as state,
                         x ->> 'agent_used' as agent, (x ->> 'diff')::int as diff, (x ->> 'context_tokens')::bigint as context_tokens,
                         (x ->> 'unsnapshotted')::boolean as unsnapshotted, x -> 'remark_ids' as remark_ids,
-                        x -> 'agent_session' as agent_session, x ->> 'execution_path' as path, (x ->> 'asked')::boolean as asked
+                        x -> 'agent_session' as agent_session, x ->> 'execution_path' as path, (x ->> 'asked')::boolean as asked,
+                        (x ->> 'context_limit')::bigint as context_limit, (x ->> 'compacts')::boolean as compacts
                  from unnest(v_more) x
                  where (x ->> 'task_id')::bigint = any (v_ended)
                    and (x -> 'model_history' <> 'null' or x -> 'context_tokens' <> 'null' or x ->> 'state' = 'pending' or x -> 'remark_ids' <> '[]'
@@ -2444,8 +2480,12 @@ begin
             if e.asked and e.state <> 'interrupted' then
                 perform coder.expire_permissions(e.task_id);
             end if;
-            if e.history is not null or e.context_tokens is not null then
-                update chats c set model_history = coalesce(e.history::json, c.model_history), context_size = coalesce(e.context_tokens, c.context_size)
+            if e.compacts then  -- the chat it summarised stays as it is
+                insert into chats (session_id, model_history, context_limit, compacted_from)
+                    select e.session_id, e.history::json, e.context_limit, e.chat_id where e.state = 'completed' and e.history is not null;
+            elsif e.history is not null or e.context_tokens is not null then
+                update chats c set model_history = coalesce(e.history::json, c.model_history), context_size = coalesce(e.context_tokens, c.context_size),
+                        context_limit = coalesce(e.context_limit, c.context_limit)
                     where c.id = e.chat_id;
             end if;
             if e.remark_ids <> '[]' and e.state <> 'pending' then
@@ -2991,9 +3031,9 @@ create function coder.show_task(p_task bigint) returns table (
 $$;
 
 create function coder.show_chat(p_chat uuid) returns table (
-    id uuid, session_id uuid, context_size bigint, context_limit bigint, created_at timestamptz, closed_at timestamptz
+    id uuid, session_id uuid, context_size bigint, context_limit bigint, compacted_from uuid, created_at timestamptz, closed_at timestamptz
 ) language sql rows 1 as $$
-    select c.id, c.session_id, c.context_size, c.context_limit, c.created_at, c.closed_at from chats c where c.id = p_chat;
+    select c.id, c.session_id, c.context_size, c.context_limit, c.compacted_from, c.created_at, c.closed_at from chats c where c.id = p_chat;
 $$;
 
 create function coder.show_permission(p_permission uuid) returns table (
@@ -3024,10 +3064,10 @@ create function coder.show_session(p_session uuid) returns table (
            q.held_by, s.on_failure, s.cwd, coder.effective_cwd(s.cwd, g.default_cwd, p.path), w.path, q.host_id,
            (select count(*) from tasks t where t.session_id = s.id and t.waiting), q.running_task,
            (select c.id from pending_changes c where c.session_id = s.id and c.state in ('pending', 'applying', 'conflicted')),
-           k.context_size, k.context_limit, s.compacted_from, s.created_at, s.last_activity_at, s.closed_at
+           k.context_size, k.context_limit, k.compacted_from, s.created_at, s.last_activity_at, s.closed_at
     from sessions s join projects p on p.id = s.project_id join workspaces g on g.id = s.workspace_id
          left join session_queue q on q.session_id = s.id left join session_worktrees w on w.session_id = s.id and w.removed_at is null
-         left join lateral (select c.context_size, c.context_limit from chats c where c.session_id = s.id order by c.created_at desc limit 1) k on true
+         left join lateral (select c.context_size, c.context_limit, c.compacted_from from chats c where c.session_id = s.id order by c.created_at desc limit 1) k on true
     where s.id = p_session;
 $$;
 

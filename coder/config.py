@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     model_api_key: SecretStr | None = Field(None, description="Its key, if it wants one")
     model_protocol: Literal["auto", "openai", "anthropic"] = Field("auto", description="What the endpoint speaks; auto = by its address")
     default_model: str | None = Field(None, description="Model of tasks that name none")
+    context_limit: int | None = Field(
+        None, ge=1, description="Tokens that a model's context holds where neither its endpoint's list of models nor coder's table says"
+    )
     max_requests: int = Field(100, ge=1, description="Model requests in one turn before it ends as tool_loop")
     retry_seconds: float = Field(
         28800.0, ge=0, description="How long one model request is tried again while its endpoint is overloaded or away; 0 = never"

@@ -56,12 +56,14 @@ class Usage:
         cached_tokens: the part of `input_tokens` read from the provider's prompt cache.
         output_tokens: tokens the model wrote, reasoning included.
         context_tokens: how full the context is after this request, None when not known.
+        context_limit: how many tokens the context can hold, None when not known.
     """
 
     input_tokens: int
     cached_tokens: int
     output_tokens: int
     context_tokens: int | None = None
+    context_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

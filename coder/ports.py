@@ -65,6 +65,7 @@ class Turn:
         network: whether the project lets its agents reach the network.
         agent_session: the agent's own session as it was left after an earlier turn of this chat, None when there is none.
         earlier: reads the conversation so far, as text to prime an agent with that does not remember it; empty at its beginning.
+        compacts: the answer is a summary of the chat, and `model_history` becomes that of the chat that goes on with it.
         hurry: set when somebody wants no more waiting for the model's endpoint; whoever waits clears it first.
     """
 
@@ -84,6 +85,7 @@ class Turn:
     agent_session: AgentSession | None = None
     earlier: Callable[[], Awaitable[str]] = nothing_earlier
     hurry: Bell | None = None
+    compacts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

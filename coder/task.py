@@ -143,6 +143,7 @@ class Task:
         cwd: absolute directory the session works in, None for the project's root.
         remarks: what reviewers refused and no prompt has carried yet.
         model_history: the chat's provider messages as JSON text, None for a fresh chat.
+        compacts: its answer is a summary of the chat, and all that the next chat knows.
     """
 
     id: int
@@ -162,6 +163,7 @@ class Task:
     cwd: str | None
     remarks: tuple[Remark, ...]
     model_history: str | None
+    compacts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ class Ending:
     Attributes:
         tool_calls: JSON text, a list.
         context_tokens: how full the chat's context is, None when not known.
+        context_limit: how many tokens it can hold, None when not known.
         snapshot: what the worktree holds against its base; None when there is no worktree or it could not be read.
         snapshot_number: which of the session's snapshots it is.
         unsnapshotted: the worktree holds work that `snapshot` does not show.
@@ -210,6 +213,7 @@ class Ending:
     cached_tokens: int = 0
     output_tokens: int = 0
     context_tokens: int | None = None
+    context_limit: int | None = None
     model_history: str | None = None
     execution_path: ExecutionPath | None = None
     agent_used: str | None = None

@@ -204,6 +204,7 @@ class Transcript:
                 self._usage.cached_tokens + event.cached_tokens,
                 self._usage.output_tokens + event.output_tokens,
                 self._usage.context_tokens if event.context_tokens is None else event.context_tokens,
+                self._usage.context_limit if event.context_limit is None else event.context_limit,
             )
             return (event,)
         if isinstance(event, Notice):

@@ -111,10 +111,14 @@ class Translation:
         return replace(call, status=status, output=clean(content), exit_code=exit_code)
 
 
-def usage_of(response: ModelResponse) -> Usage | None:
-    """What one model request took; None where the endpoint does not say."""
+def usage_of(response: ModelResponse, limit: int | None = None) -> Usage | None:
+    """What one model request took; None where the endpoint does not say.
+
+    Args:
+        limit: how many tokens the model's context can hold, None when not known.
+    """
     tokens = response.usage
     if not tokens.input_tokens and not tokens.output_tokens:
         return None
     cached = tokens.cache_read_tokens
-    return Usage(tokens.input_tokens, cached, tokens.output_tokens, tokens.input_tokens + tokens.output_tokens)
+    return Usage(tokens.input_tokens, cached, tokens.output_tokens, tokens.input_tokens + tokens.output_tokens, limit)

@@ -4,16 +4,18 @@ Invariant: the text of a turn starts, byte for byte, with the text it was given 
 goes to the provider keeps its prefix and the provider's prompt cache holds. It ends with something a next prompt may follow:
 no answer that was broken off, no tool call without a result. No U+0000 and no lone surrogate is in it.
 
-Omitted on purpose: compaction. Loads pydantic-ai, so it is imported only once a turn runs.
+A summary begins a chat of its own: its history is the question for it and the answer.
+Loads pydantic-ai, so it is imported only once a turn runs.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pydantic import ValidationError
-from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, ThinkingPart, repair_messages
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, TextPart, ThinkingPart, repair_messages
 
 from coder.transcript import clean_value
 
@@ -51,6 +53,21 @@ def complete(added: Sequence[ModelMessage]) -> list[ModelMessage]:
     while kept and isinstance(last := kept[-1], ModelResponse) and (last.state != "complete" or not last.parts):
         kept.pop()
     return repair_messages(kept)
+
+
+def summary(added: Sequence[ModelMessage]) -> str | None:
+    """The history of a chat that goes on from a summary, None when there is no text in it.
+
+    Args:
+        added: what the turn that summarised added to the chat before: the question first, the summary last.
+    """
+    last = added[-1] if added else None
+    if not isinstance(last, ModelResponse):
+        return None
+    words = [part for part in last.parts if isinstance(part, TextPart)]
+    if not any(part.content.strip() for part in words):
+        return None
+    return grown(None, [added[0], replace(last, parts=words)])
 
 
 def thinking_field(messages: Sequence[ModelMessage], provider: str) -> str | None:

@@ -14,7 +14,7 @@ import asyncio
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -92,6 +92,8 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         self.endpoint = Endpoint.of(settings)
         self._default = (settings.default_model or "").strip()
+        self._limit = settings.context_limit
+        self._limits: dict[str, int] = {}
         self._client: AsyncOpenAI | AsyncAnthropic | None = None
 
     def name(self, asked: str | None) -> str:
@@ -136,13 +138,31 @@ class Models:
             async with httpx.AsyncClient(timeout=PROBE_SECONDS) as client:
                 answer = await client.get(url, headers=headers)
                 answer.raise_for_status()
-                return tuple(str(model["id"]) for model in answer.json()["data"])
+                models = {str(model["id"]): limit_of(model) for model in answer.json()["data"]}
+                self._limits = {name: limit for name, limit in models.items() if limit is not None}
+                return tuple(models)
         except httpx.HTTPStatusError as error:
             raise ProviderError(f"{where} answers {error.response.status_code} when asked for its models.") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ProviderError(f"{where} cannot be reached ({str(error) or type(error).__name__}).") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ProviderError(f"{where} answers something that is no list of models.") from error
+
+    def context_limit(self, name: str) -> int | None:
+        """How many tokens the context of a model holds, None when not known: as the endpoint's own list said last, else as
+        the table of genai-prices says, else as the setting says. The first call loads the table, which takes a moment."""
+        if name in self._limits:
+            return self._limits[name]
+        from genai_prices.data_snapshot import get_snapshot
+
+        try:
+            _, model = get_snapshot().find_provider_model(name, None, None, self.endpoint.base_url if self.endpoint else None)
+        except LookupError:
+            try:
+                _, model = get_snapshot().find_provider_model(name, None, None, None)
+            except LookupError:
+                return self._limit
+        return model.context_window or self._limit
 
     async def close(self) -> None:
         """Close the connections; may be called again, and `model` after it."""
@@ -184,6 +204,18 @@ class Models:
         assert isinstance(self._client, AsyncAnthropic)
         # Unlike OpenAI's, this protocol caches a prompt only where it is told to.
         return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=self._client), settings=ModelSettings(cache=True))
+
+
+LIMITS = ("max_model_len", "context_length", "context_window", "max_context_length", "max_input_tokens", "n_ctx", "n_ctx_train")
+"""The fields in which endpoints say it: vLLM; OpenRouter and Together; Groq; LM Studio and Mistral; Anthropic; llama.cpp (in `meta`)."""
+
+
+def limit_of(model: Mapping[str, Any]) -> int | None:
+    """The context limit that an entry of an endpoint's list of models tells, None where it tells none."""
+    meta = model.get("meta")
+    places = (model, meta if isinstance(meta, dict) else {})
+    told = (place.get(name) for place in places for name in LIMITS)
+    return next((limit for limit in told if type(limit) is int and limit > 0), None)
 
 
 def _load(protocol: str) -> None:

@@ -30,13 +30,13 @@ from coder.backends.environment import agent_environment
 from coder.backends.native_answers import Answers
 from coder.backends.native_events import Translation, usage_of
 from coder.backends.native_failures import explain
-from coder.backends.native_history import complete, grown, load, thinking_field
+from coder.backends.native_history import complete, grown, load, summary, thinking_field
 from coder.backends.native_model import Models
 from coder.backends.native_tools import Answer, Tools
 from coder.backends.sandbox import Cell
 from coder.backends.turn_log import TurnLog
 from coder.config import Settings
-from coder.errors import DiskFull, TurnError
+from coder.errors import DiskFull, ProviderError, TurnError
 from coder.events import AgentEvent, Notice, RetryScheduled
 from coder.permission import Answer as Answered
 from coder.ports import Clock, Turn
@@ -98,6 +98,7 @@ class NativeTurn:
         self._requests = 0
         self._running_tools = 0
         self._forgotten = False
+        self._limit: int | None = None
 
     @property
     def events(self) -> AsyncIterator[AgentEvent]:
@@ -105,6 +106,8 @@ class NativeTurn:
 
     @property
     def model_history(self) -> str | None:
+        if self._turn.compacts:
+            return summary(complete(self._added()))
         return self._before if self._forgotten else grown(self._before, complete(self._added()))
 
     @property
@@ -197,6 +200,7 @@ class NativeTurn:
             self._before, messages = None, []
             self._ready.append(Notice("What the model remembers of this chat cannot be read any more; it starts afresh."))
         assert self._models.endpoint is not None, "else there was no name"
+        self._limit = await asyncio.to_thread(self._models.context_limit, self._name)
         limit = self._settings.max_requests
         agent = Agent(
             await self._models.model(self._name, thinking_field(messages, self._models.endpoint.host)),
@@ -226,6 +230,8 @@ class NativeTurn:
     def _take(self, event: AgentStreamEvent | AgentRunResultEvent[str]) -> None:
         if isinstance(event, AgentRunResultEvent):
             self._count_requests()
+            if self._turn.compacts and self.model_history is None:
+                raise ProviderError(f"Model {self._name} gave no summary, so the chat stays as it is; compact the session again.")
             return
         if isinstance(event, FunctionToolCallEvent):
             self._count_requests()
@@ -236,7 +242,7 @@ class NativeTurn:
         answers = [message for message in self._added() if isinstance(message, ModelResponse)]
         for answer in answers[self._requests :]:
             self._requests += 1
-            usage = usage_of(answer)
+            usage = usage_of(answer, self._limit)
             tokens = (
                 f"{usage.input_tokens} tokens in, {usage.cached_tokens} of them cached, {usage.output_tokens} out" if usage else "no usage"
             )
@@ -273,6 +279,8 @@ class NativeTurn:
         async def call(**arguments: Any) -> ToolReturn[str]:
             self._running_tools += 1
             try:
+                if self._turn.compacts:
+                    raise Refused("No tool can be used while the conversation is summarised; answer with the summary.")
                 answer = await tool(**clean_value(arguments))
             except Refused as refusal:
                 raise ToolFailed(str(refusal)) from refusal

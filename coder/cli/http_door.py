@@ -39,6 +39,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "session_close": ("POST", "/sessions/{session_id}/close"),
     "session_reopen": ("POST", "/sessions/{session_id}/reopen"),
     "session_chat": ("POST", "/sessions/{session_id}/chats"),
+    "session_compact": ("POST", "/sessions/{session_id}/compact"),
     "session_title": ("PUT", "/sessions/{session_id}/title"),
     "session_cwd": ("GET", "/sessions/{session_id}/cwd"),
     "session_set_cwd": ("PUT", "/sessions/{session_id}/cwd"),

@@ -169,6 +169,17 @@ def remove(context: typer.Context, session: SessionId, task: TaskId, json: Json 
 
 
 @commands.command()
+def compact(context: typer.Context, session: SessionId, json: Json = False) -> None:
+    """Have a session's native conversation summarised; it goes on in a new chat from the summary."""
+    door = desk(context).door
+    row = door.row("session_compact", session_id=lookup.session(door, session))
+    if json:
+        put_json(row)
+    else:
+        put(f"Task {row['id']} will summarise session {row['session_id']}; what is said after it goes on from the summary.")
+
+
+@commands.command()
 def chat(context: typer.Context, session: SessionId, json: Json = False) -> None:
     """Begin a fresh context in a session: its next tasks go there, in the same worktree."""
     door = desk(context).door

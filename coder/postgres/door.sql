@@ -125,6 +125,12 @@ select row_to_json(t) as row from (select coder.edit_queued(:session_id, :task, 
 -- name: queue_remove
 select row_to_json(t) as row from (select coder.remove_queued(:session_id, :task) as id) q, lateral (select * from coder.show_task(q.id)) t;
 
+-- name: session_compact
+select row_to_json(x) as row from (
+    select t.*, t.created_at <> now() as existed
+    from (select coder.compact(:session_id) as id) q, lateral (select * from coder.show_task(q.id)) t
+) x;
+
 -- name: session_title
 select row_to_json(s) as row from (select coder.set_title(:session_id, :title) as id) done, lateral (select * from coder.show_session(done.id)) s;
 

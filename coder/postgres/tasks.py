@@ -130,6 +130,9 @@ def ending_json(ending: Ending, diff: int | None) -> dict[str, Any]:
         row["snapshot"] = snapshot_json(ending.snapshot, ending.snapshot_number)
     if ending.context_tokens is not None:
         row["context_tokens"] = ending.context_tokens
+        row["context_limit"] = ending.context_limit
+    if task.compacts:
+        row["compacts"] = True
     rest = {
         "reason": ending.reason,
         "error": ending.error,
@@ -186,8 +189,10 @@ def claimed_from(row: asyncpg.Record) -> Claimed:
         thinking_option_id=row["thinking_option_id"],
         timeout=row["timeout"],
         cwd=row["cwd"],
-        remarks=tuple(remark_from(remark) for remark in orjson.loads(row["remarks"])),
+        # Told to whoever works next, not to who only summarises.
+        remarks=() if row["compacts"] else tuple(remark_from(remark) for remark in orjson.loads(row["remarks"])),
         model_history=row["model_history"],
+        compacts=row["compacts"],
     )
     return Claimed(task, worktree_from(worktree) if worktree else None)
 

@@ -2,7 +2,7 @@
 
 -- name: claim
 select id, epoch, attempts, max_attempts, session_id, chat_id, message_id, project, input, agent, model, mode_id, thinking_option_id,
-       timeout, cwd, remarks, model_history, worktree
+       timeout, cwd, remarks, model_history, worktree, compacts
 from coder.claim(:node, :host, :count);
 
 -- name: mark_seen

@@ -185,7 +185,7 @@ class Translation:
         if not used or used == self._context:
             return []
         self._context = used
-        return [Usage(0, 0, 0, used)]
+        return [Usage(0, 0, 0, used, _count(update.get("size")) or None)]
 
 
 def commands(update: Mapping[str, Any]) -> tuple[Command, ...]:

@@ -92,6 +92,7 @@ def ending_of(course: Course, end: End, snapshot: Snapshot | None, unsnapshotted
         cached_tokens=usage.cached_tokens,
         output_tokens=usage.output_tokens,
         context_tokens=usage.context_tokens,
+        context_limit=usage.context_limit,
         model_history=course.model_history,
         execution_path=course.backend.execution_path if course.backend else None,
         agent_used=course.route.agent if course.route else None,

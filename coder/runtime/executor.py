@@ -178,6 +178,7 @@ class Executor:
             agent_session=await self._agent_session(task, course.backend, course.route.agent),
             earlier=partial(self._earlier, task),
             hurry=running.hurry,
+            compacts=task.compacts,
         )
         course.agent_started = True
         live: LiveTurn | None = None

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from coder.web.asking import ByProject, SessionId, TheDoor
 from coder.web.openapi import answers
 from coder.web.paging import Cursor, Limit, decode, given, page, words
-from coder.web.shapes import Chat, Cwd, Message, Page, Session, SessionPage
+from coder.web.shapes import AddedTask, Chat, Cwd, Message, Page, Session, SessionPage
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 
@@ -109,6 +109,17 @@ async def clear_cwd(session_id: SessionId, door: TheDoor) -> JSONResponse:
 async def open_chat(session_id: SessionId, door: TheDoor) -> JSONResponse:
     """Begin a fresh context in the same worktree: the session's next tasks go there unless they name another chat."""
     return JSONResponse(await door.row("session_chat", session_id=session_id), 201)
+
+
+@router.post(
+    "/{session_id}/compact",
+    status_code=201,
+    responses=answers(AddedTask, 404, 409, status=201, said="Queued") | answers(AddedTask, 404, 409, status=200, said="It waits already"),
+)
+async def compact(session_id: SessionId, door: TheDoor) -> JSONResponse:
+    """Have the session's native conversation summarised, as a task in its turn; then the session goes on in a new chat from the summary."""
+    task = await door.row("session_compact", session_id=session_id)
+    return JSONResponse(task, 200 if task["existed"] else 201, {"Location": f"/api/v1/tasks/{task['id']}"})
 
 
 @router.post("/{session_id}/close", responses=answers(Session, 404))

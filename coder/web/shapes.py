@@ -152,9 +152,9 @@ class Session(Shape):
     pending_tasks: int
     running_task: int | None
     open_change_id: UUID | None
-    context_size: int | None
-    context_limit: int | None
-    compacted_from: UUID | None
+    context_size: Annotated[int | None, Field(description="Tokens in the context of its latest turn; null = not known")]
+    context_limit: Annotated[int | None, Field(description="Tokens that context can hold; null = not known")]
+    compacted_from: Annotated[UUID | None, Field(description="The chat whose summary its present chat goes on from")]
     created_at: AwareDatetime
     last_activity_at: AwareDatetime
     closed_at: AwareDatetime | None
@@ -392,11 +392,13 @@ class Chat(Shape):
     session_id: UUID
     context_size: int | None
     context_limit: int | None
+    compacted_from: Annotated[UUID | None, Field(description="The chat whose summary this one began with")]
     created_at: AwareDatetime
     closed_at: AwareDatetime | None
 
     EXAMPLE = {
-        "id": CHAT_ID, "session_id": SESSION_ID, "context_size": None, "context_limit": None, "created_at": EARLIER, "closed_at": None,
+        "id": CHAT_ID, "session_id": SESSION_ID, "context_size": None, "context_limit": None, "compacted_from": None,
+        "created_at": EARLIER, "closed_at": None,
     }  # fmt: skip
 
 

@@ -53,3 +53,13 @@ def test_the_queue_of_a_session(cli: Cli) -> None:
     assert "is cancelled" in cli("session", "remove", session, two).stdout
     assert cli("session", "queue", session).stdout.splitlines()[2].split() == [str(one), "session", "native", "1"]
     assert "cancelled" in cli.refused("session", "edit", session, two, "x", code=1)
+
+
+def test_compaction(cli: Cli) -> None:
+    cli.node.add("say hello")
+    claim = cli.node.claim()
+    cli.node.end(claim, content=None)
+    assert "no native conversation" in cli.refused("session", "compact", claim["session_id"], code=1)
+    cli.node.run("update chats set model_history = '[]'")
+    assert "will summarise" in cli("session", "compact", str(claim["session_id"])[:8]).stdout
+    assert cli.json("session", "compact", claim["session_id"])["existed"] is True

@@ -43,6 +43,7 @@ MODELS = {
     "WorkspacePage": Page[Workspace], "PermissionPage": Page[Permission], "PermissionRulePage": Page[PermissionRule],
 } | {model.__name__: model for model in SINGLE}  # fmt: skip
 PROMISED = {
+    "POST /sessions/{session_id}/compact",
     "POST /sessions/{session_id}/queue", "GET /sessions/{session_id}/queue", "PUT /sessions/{session_id}/queue/{task}",
     "DELETE /sessions/{session_id}/queue/{task}",
     "POST /projects", "GET /projects", "GET /projects/{project}", "POST /tasks", "GET /tasks", "GET /tasks/{task}",

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from web_client import Api
 
-from coder.web.shapes import Cwd, DeletedWorkspace, Page, Session, SessionPage, Workspace
+from coder.web.shapes import AddedTask, Cwd, DeletedWorkspace, Page, Session, SessionPage, Workspace
 
 
 def shaped(answer: httpx.Response, shape: type[BaseModel], status: int = 200) -> Any:
@@ -203,3 +203,18 @@ async def test_a_deleted_workspace_closes_its_sessions_and_gives_them_to_default
     refused(await api.delete("/workspaces/default"), 409, "conflict", "default")
     session_of(api, workspace_id="lab")  # named by a task, it is there again
     assert shaped(await api.get("/workspaces/lab"), Workspace)["session_count"] == 1
+
+
+async def test_compaction_is_a_task_in_its_turn(api: Api) -> None:
+    session = session_of(api)
+    refused(await api.post(f"/sessions/{session}/compact"), 409, "conflict", "no native conversation")
+    api.node.end(api.node.claim(), content=None)
+    api.node.run("update chats set model_history = '[]' where session_id = %s", session)
+    answer = await api.post(f"/sessions/{session}/compact")
+    task = shaped(answer, AddedTask, 201)
+    assert (task["session_id"], task["input"].startswith("Summarise"), answer.headers["location"]) == (
+        session, True, f"/api/v1/tasks/{task['id']}"
+    )  # fmt: skip
+    assert shaped(await api.post(f"/sessions/{session}/compact"), AddedTask) == task | {"existed": True}
+    assert api.node.claim()["compacts"] is True
+    refused(await api.post(f"/sessions/{uuid4()}/compact"), 404, "not_found")
