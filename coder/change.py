@@ -88,6 +88,15 @@ class Hunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """What the janitor removed, or would remove: why, and the ref that holds what nothing else held, None where there was nothing."""
+
+    path: str
+    why: str
+    saved: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FileChange:
     """One file of a change.
 

@@ -80,16 +80,23 @@ class Worktrees(Protocol):
         """Drop the ref that kept the plan's objects."""
         ...
 
-    async def remove(self, worktree: Worktree) -> None:
-        """Save what is unsaved under a ref, then delete the worktree and git's record of it."""
+    async def remove(self, worktree: Worktree) -> str | None:
+        """Save what is unsaved under a ref, then delete the worktree and git's record of it; answers the ref, if one was made."""
         ...
 
     async def orphans(self, project: Project, known_sessions: Collection[UUID]) -> list[Path]:
         """Directories and git records of worktrees that belong to no known session."""
         ...
 
-    async def remove_orphan(self, project: Project, path: Path) -> None:
-        """Save what an orphan holds under a ref, then delete it; one that git cannot read stays."""
+    async def strays(self, known_projects: Collection[UUID], retention: float) -> list[Path]:
+        """Worktrees of projects that nobody knows, untouched for longer than `retention` seconds."""
+        ...
+
+    async def remove_orphan(self, project: Project | None, path: Path) -> str | None:
+        """Save what an orphan, or a stray (no project), holds under a ref, then delete it; answers the ref, if one was made.
+
+        Raises `Held` when it is in use, and `InternalError` when git cannot read it; then it stays.
+        """
         ...
 
     async def places(self, owed: Owed) -> tuple[Place, ...]:
@@ -153,8 +160,16 @@ class ChangeStore(Protocol):
         """End a check, or with `queued` put it back. One that failed of the agent's doing may become its next task. False = fenced."""
         ...
 
-    async def expired(self, host: UUID, retention: float) -> list[Worktree]:
-        """Worktrees of sessions closed longer ago than `retention` seconds, with nothing left to decide."""
+    async def expired(self, host: UUID, retention: float, session_id: UUID | None = None) -> list[tuple[Worktree, str]]:
+        """Worktrees of sessions that are closed, or rest, for longer than `retention` seconds, with nothing left to decide, and since when.
+
+        Args:
+            session_id: look at this session alone.
+        """
+        ...
+
+    async def projects(self) -> set[UUID]:
+        """Every project there is, on whatever host."""
         ...
 
     async def removed(self, worktree: Worktree) -> None: ...

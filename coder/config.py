@@ -89,5 +89,7 @@ class Settings(BaseSettings):
     ping_seconds: float = Field(25.0, gt=0, description="How often a WebSocket is pinged; one that does not answer twice is closed")
     max_sockets: int = Field(2000, ge=1, description="WebSockets open at once in this process")
 
-    retention_days: float = Field(14.0, ge=0, description="How long the worktree of a closed session stays")
+    retention_days: float = Field(
+        14.0, ge=0, description="How long the worktree of a session stays once it is closed, or rests with nothing to decide"
+    )
     log_format: Literal["console", "json"] = Field("console", description="How the service logs")

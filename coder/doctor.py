@@ -12,6 +12,7 @@ import httpx
 from coder.backends.native_model import Endpoint
 from coder.backends.registry import find_agent, make_sandbox, read_registry
 from coder.backends.sandbox import CURE
+from coder.change import Gone
 from coder.config import Settings
 from coder.errors import CoderError, InvalidInput, Unavailable
 from coder.git.process import git_version
@@ -168,7 +169,7 @@ def agents(settings: Settings) -> list[Finding]:
     ]
 
 
-async def collect(settings: Settings, dsn: str, dry_run: bool) -> list[str]:
+async def collect(settings: Settings, dsn: str, dry_run: bool) -> list[Gone]:
     """What `coder gc` removes, or would remove."""
     where = data_dir(settings)
     pool = await open_pool(dsn, size=1, name="coder-gc")

@@ -19,6 +19,7 @@ STOP_SECONDS = 60.0
 QUEUE = """bin/coder psql -c "insert into tasks (project_id, input) select id, 'say hello' from projects where name = 'NAME'\""""
 
 if TYPE_CHECKING:
+    from coder.change import Gone
     from coder.config import Role, Settings
     from coder.service import Ready
 
@@ -154,7 +155,7 @@ class CommandHouse:
 
         return asyncio.run(examine(self.settings()))
 
-    def gc(self, dry_run: bool) -> list[str]:
+    def gc(self, dry_run: bool) -> list[Gone]:
         from coder.doctor import collect
 
         return asyncio.run(collect(self.settings(), self.database_url(), dry_run))

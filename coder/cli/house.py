@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from uuid import UUID
 
 if TYPE_CHECKING:
+    from coder.change import Gone
     from coder.config import Settings
     from coder.ports import Finding, SyncDoor
 
@@ -51,8 +52,8 @@ class House(Protocol):
 
     def doctor(self) -> list[Finding]: ...
 
-    def gc(self, dry_run: bool) -> list[str]:
-        """Remove what has outlived its retention; answers a line per thing that went, or would go."""
+    def gc(self, dry_run: bool) -> list[Gone]:
+        """Remove what has outlived its retention; answers what went, or would go."""
         ...
 
     def task_log(self, task_id: int) -> Path:

@@ -169,13 +169,18 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove the worktrees of sessions closed long ago; nothing unsaved is lost, it is kept under a ref."""
+    """Remove worktrees that nobody needs any more; nothing unsaved is lost, it is kept under a ref.
+
+    Those of sessions that are closed, or rest with nothing to decide, for CODER_RETENTION_DAYS, and those that no session has.
+    """
     at = desk(context)
     at.only_here("What gc removes")
     with redirect_stdout(sys.stderr):  # what is logged meanwhile
-        lines = at.house.gc(dry_run)
+        gone = at.house.gc(dry_run)
     if json:
-        put_json(lines)
+        put_json([asdict(each) for each in gone])
         return
-    for line in lines or ["There is nothing to remove."]:
-        put(line)
+    for each in gone:
+        put(f"{each.path}: {each.why}{f'; what nothing else held is {each.saved}' if each.saved else ''}")
+    if not gone:
+        put("There is nothing to remove.")

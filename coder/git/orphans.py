@@ -15,7 +15,7 @@ from coder.change import Worktree
 from coder.errors import InternalError
 from coder.git.disk import remove_tree
 from coder.git.record import Record
-from coder.git.repository import Repository
+from coder.git.repository import Repository, open_repository
 from coder.git.snapshot import Snapshots
 
 
@@ -45,15 +45,54 @@ def find_orphans(place: Path, repository: Repository, known: Collection[UUID]) -
     return [path for path in found if path in worktrees or path.with_name(path.name.partition(".")[0]) not in worktrees]
 
 
-def remove_orphan(record: Record, project_id: UUID, snapshots: Snapshots, path: Path) -> None:
-    """Save what an orphan holds under a ref, then delete it.
+def find_strays(root: Path, known: Collection[UUID], before: float) -> list[Path]:
+    """Worktrees of unknown projects, and what lies where a worktree of theirs was, all untouched since a moment.
+
+    Args:
+        root: the directory of all worktrees, one below it for each project.
+        known: the projects whose worktrees are to stay.
+        before: seconds since the epoch.
+    """
+    found = []
+    for place in sorted(root.iterdir()) if root.is_dir() else ():
+        if (project := session_of(place)) is None or project in known or not place.is_dir():
+            continue
+        for path in sorted(place.iterdir()):
+            beside = [each for each in place.glob(f"{path.name}*") if session_of(each)]
+            if session_of(path) and path.is_dir() and "." not in path.name and max(map(_touched, beside)) < before:
+                found.append(path)
+    return found
+
+
+def _touched(path: Path) -> float:
+    return path.lstat().st_mtime
+
+
+def repository_of(path: Path) -> Repository:
+    """The repository that a worktree's `.git` leads to.
+
+    Raises:
+        InternalError: it leads nowhere.
+        NoProjectPath, NotARepository: the repository is gone, or has no checkout.
+    """
+    link = path / ".git"
+    text = link.read_text(errors="replace") if link.is_file() and not link.is_symlink() else ""
+    kept = Path(text.removeprefix("gitdir: ").strip())
+    if not text.startswith("gitdir: ") or kept.parent.name != "worktrees" or kept.name != path.name:
+        raise InternalError(f"Nothing says which repository the worktree {path} is of; look at it by hand.")
+    return open_repository(str(kept.parent.parent.parent), path)
+
+
+def remove_orphan(record: Record, project_id: UUID, snapshots: Snapshots, path: Path) -> str | None:
+    """Save what an orphan holds under a ref, then delete it; answers the ref, if one was made.
 
     Raises:
         InternalError: git cannot read it; it stays.
     """
     if path != record.path:
         remove_tree(path)
-        return
+        return None
+    saved = None
     if not record.making.exists():
         repository = record.project
         base = repository.resolve(record.base_ref) or repository.resolve("HEAD")
@@ -61,5 +100,6 @@ def remove_orphan(record: Record, project_id: UUID, snapshots: Snapshots, path: 
             raise InternalError(f"No commit of {repository.top} says what the worktree {path} was made from; look at it by hand.")
         record.repair(base)
         worktree = Worktree(record.session_id, project_id, str(repository.top), str(record.path), base, None)
-        snapshots.save_new(record, worktree)
+        saved = snapshots.save_new(record, worktree)
     record.drop()
+    return saved

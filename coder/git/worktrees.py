@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 from uuid import UUID
-
-import structlog
 
 from coder.change import Approval, Found, Plan, Rest, Shift, Snapshot, Worktree
 from coder.comments import Owed, Place
@@ -28,7 +27,7 @@ from coder.git.carry import places
 from coder.git.disk import disk_error
 from coder.git.guard import Guard
 from coder.git.ignored import copy_ignored
-from coder.git.orphans import find_orphans, remove_orphan, session_of
+from coder.git.orphans import find_orphans, find_strays, remove_orphan, repository_of, session_of
 from coder.git.parts import divide
 from coder.git.plan import make_plan
 from coder.git.record import Record
@@ -39,8 +38,6 @@ from coder.task import Project
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-log = structlog.get_logger(__name__)
 
 
 class GitWorktrees:
@@ -116,9 +113,9 @@ class GitWorktrees:
         """Drop the ref that kept the plan's objects."""
         await self._in_thread(lambda: apply.forget(self._open(plan.repository, plan.repository), plan))
 
-    async def remove(self, worktree: Worktree) -> None:
-        """Save what is unsaved under a ref, then delete the worktree and git's record of it."""
-        await self._in_thread(self._remove, worktree)
+    async def remove(self, worktree: Worktree) -> str | None:
+        """Save what is unsaved under a ref, then delete the worktree and git's record of it; answers the ref, if one was made."""
+        return await self._in_thread(self._remove, worktree)
 
     async def orphans(self, project: Project, known_sessions: Collection[UUID]) -> list[Path]:
         """What lies around of worktrees whose session nobody knows: directories, remains of a removal, and git's stale records.
@@ -129,9 +126,18 @@ class GitWorktrees:
         place = self._root / str(project.id)
         return await self._in_thread(lambda: find_orphans(place, self._open(project.path, project.name), known_sessions))
 
-    async def remove_orphan(self, project: Project, path: Path) -> None:
-        """Save what an orphan holds under a ref, then delete it; one that git cannot read, or that is in use, stays."""
-        await self._in_thread(self._remove_orphan, project, path)
+    async def strays(self, known_projects: Collection[UUID], retention: float) -> list[Path]:
+        """Worktrees of projects that nobody knows (of another database), untouched for longer than `retention` seconds."""
+        return await self._in_thread(lambda: find_strays(self._root, known_projects, time.time() - retention))
+
+    async def remove_orphan(self, project: Project | None, path: Path) -> str | None:
+        """Save what an orphan, or a stray (no project), holds under a ref, then delete it; answers the ref, if one was made.
+
+        Raises:
+            Held: it is in use.
+            InternalError: git cannot read it. In both cases it stays.
+        """
+        return await self._in_thread(self._remove_orphan, project, path)
 
     async def places(self, owed: Owed) -> tuple[Place, ...]:
         """Where each of a session's comments stands in its present change."""
@@ -208,33 +214,32 @@ class GitWorktrees:
         record.making.unlink()
         return copied
 
-    def _remove(self, worktree: Worktree) -> None:
-        record = self._record_of(worktree)
+    def _remove(self, worktree: Worktree) -> str | None:
+        record, saved = self._record_of(worktree), None
         with _creation(record.project):
             if record.complete:
                 record.repair(worktree.base_commit)
-                self._snapshots.save_new(record, worktree)
+                saved = self._snapshots.save_new(record, worktree)
             record.drop()
         self._lock_path(worktree.session_id).unlink(missing_ok=True)
+        return saved
 
-    def _remove_orphan(self, project: Project, path: Path) -> None:
+    def _remove_orphan(self, project: Project | None, path: Path) -> str | None:
         session_id = session_of(path)
         if session_id is None:
-            return
+            raise InternalError(f"{path} is no worktree of coder's; look at it by hand.")
+        # One that was made after the list of known sessions was read is in use, not orphaned.
+        descriptor = self._lock_session(session_id)
         try:
-            descriptor = self._lock_session(session_id)
-        except Held:
-            # Made after the list of known sessions was read: it is in use, not orphaned.
-            return
-        try:
-            record = Record(self._open(project.path, project.name), session_id, self._path(project.id, session_id))
+            repository = repository_of(path) if project is None else self._open(project.path, project.name)
+            project_id = UUID(path.parent.name) if project is None else project.id
+            record = Record(repository, session_id, self._path(project_id, session_id))
             with _creation(record.project):
-                remove_orphan(record, project.id, self._snapshots, path)
+                saved = remove_orphan(record, project_id, self._snapshots, path)
             self._lock_path(session_id).unlink(missing_ok=True)
-        except InternalError as error:
-            log.warning("an orphaned worktree could not be read, so it stays", path=str(path), why=error.message)
         finally:
             os.close(descriptor)
+        return saved
 
     # --- places and locks
 

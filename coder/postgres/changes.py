@@ -247,9 +247,18 @@ class PostgresChanges:
         )
         return bool(rows[0][0])
 
-    async def expired(self, host: UUID, retention: float) -> list[Worktree]:
-        rows = await self._fetch("expired_worktrees", host=host, retention=timedelta(seconds=retention))
-        return [worktree_from(json.loads(row["worktree"])) for row in rows]
+    async def expired(self, host: UUID, retention: float, session_id: UUID | None = None) -> list[tuple[Worktree, str]]:
+        rows = await self._fetch("expired_worktrees", host=host, retention=timedelta(seconds=retention), session_id=session_id)
+        return [
+            (
+                worktree_from(json.loads(row["worktree"])),
+                f"its session {'is closed' if row['closed'] else 'rests'} since {row['since']:%Y-%m-%d %H:%M} UTC",
+            )
+            for row in rows
+        ]
+
+    async def projects(self) -> set[UUID]:
+        return {row["id"] for row in await self._fetch("every_project")}
 
     async def removed(self, worktree: Worktree) -> None:
         await self._fetch("worktree_removed", session_id=worktree.session_id)

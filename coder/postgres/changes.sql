@@ -24,12 +24,17 @@ select coder.shifted(:session_id, :decision, :kept);
 select coder.discarded(:session_id, :decision);
 
 -- name: expired_worktrees
-select to_jsonb(w) as worktree
+select to_jsonb(w) as worktree, s.status = 'closed' as closed, coalesce(s.closed_at, s.last_activity_at) as since
 from session_worktrees w join sessions s on s.id = w.session_id join session_queue q on q.session_id = w.session_id
-where w.host_id = :host and w.removed_at is null and s.status = 'closed' and s.closed_at < clock_timestamp() - :retention::interval
-  and q.state <> 'running' and w.unsnapshotted_task is null and w.discard_decision is null and w.shifts = '[]'
+where w.host_id = :host and w.removed_at is null and (:session_id::uuid is null or w.session_id = :session_id)
+  and (s.status = 'closed' and q.state <> 'running' or s.status = 'idle' and q.state = 'idle')
+  and coalesce(s.closed_at, s.last_activity_at) < clock_timestamp() - :retention::interval
+  and w.unsnapshotted_task is null and w.discard_decision is null and w.shifts = '[]'
   and not exists (select from pending_changes c where c.session_id = w.session_id and c.state in ('pending', 'applying', 'conflicted'))
-order by s.closed_at limit 100;
+order by since limit 100;
+
+-- name: every_project
+select id from projects;
 
 -- name: worktree_removed!
 update session_worktrees set removed_at = clock_timestamp() where session_id = :session_id;

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from gitbench import SESSION, Bench, Tree, locked_elsewhere, run_python
 
-from coder.errors import Held, NoCommit, NoProjectPath, NotARepository
+from coder.errors import Held, InternalError, NoCommit, NoProjectPath, NotARepository
 from coder.git import GitWorktrees
 
 
@@ -253,7 +253,7 @@ async def test_remove_saves_what_no_snapshot_has(bench: Bench) -> None:
     tree.write(".gitignore", "cache/\n")
     tree.at("cache/deep").chmod(0o555)
     async with bench.worktrees.hold(SESSION):
-        await bench.worktrees.remove(worktree)
+        assert await bench.worktrees.remove(worktree) == f"refs/coder/{SESSION}/discarded/1"
     assert not tree.path.exists()
     assert [path.name for path in tree.path.parent.iterdir()] == []
     assert not (bench.data / "worktrees" / f"{SESSION}.lock").exists()
@@ -269,7 +269,7 @@ async def test_remove_saves_nothing_twice(bench: Bench) -> None:
     worktree, tree = await bench.start()
     tree.write("new.txt", "kept")
     _, worktree = await bench.snapshot(worktree)
-    await bench.worktrees.remove(worktree)
+    assert await bench.worktrees.remove(worktree) is None
     assert bench.repo.git("for-each-ref", "--format=%(refname)", f"refs/coder/{SESSION}/").splitlines() == [
         f"refs/coder/{SESSION}/1",
         f"refs/coder/{SESSION}/base",
@@ -317,11 +317,13 @@ async def test_orphans_are_found_saved_and_removed(bench: Bench) -> None:
 async def test_an_orphan_in_use_or_unreadable_stays(bench: Bench) -> None:
     worktree, tree = await bench.start()
     async with bench.worktrees.hold(SESSION):
-        await bench.worktrees.remove_orphan(bench.project, tree.path)
+        with pytest.raises(Held):
+            await bench.worktrees.remove_orphan(bench.project, tree.path)
     assert tree.path.is_dir()
     bench.repo.git("update-ref", "-d", f"refs/coder/{SESSION}/base")
     broken = bench.repo.path / ".git/objects" / worktree.base_commit[:2] / worktree.base_commit[2:]
     broken.chmod(0o644)
     broken.write_bytes(b"rubbish")
-    await bench.worktrees.remove_orphan(bench.project, tree.path)
+    with pytest.raises(InternalError):
+        await bench.worktrees.remove_orphan(bench.project, tree.path)
     assert tree.path.is_dir()

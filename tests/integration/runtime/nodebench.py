@@ -257,13 +257,17 @@ class Notebook:
     async def forget(self, plan: Plan) -> None:
         await self._do("forget")
 
-    async def remove(self, worktree: Worktree) -> None:
+    async def remove(self, worktree: Worktree) -> str | None:
         await self._do("remove", worktree.session_id)
+        return None
+
+    async def strays(self, known_projects: Collection[UUID], retention: float) -> list[Path]:
+        return []
 
     async def orphans(self, project: Project, known_sessions: Collection[UUID]) -> list[Path]:
         return []
 
-    async def remove_orphan(self, project: Project, path: Path) -> None: ...
+    async def remove_orphan(self, project: Project | None, path: Path) -> None: ...
 
     async def places(self, owed: Owed) -> tuple[Place, ...]:
         await self._do("places", owed)

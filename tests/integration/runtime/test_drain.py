@@ -97,5 +97,17 @@ async def test_nothing_of_a_stopped_node_goes_on(house: House) -> None:
     await house.ended(await house.add("say x"))
     await node.stop()
     await house.until("select pg_sleep(0.05) is not null")
-    ours = {"dispatcher", "cancels", "lease", "lease-deadline", "rescuer", "reviewer", "janitor", "group", "listener", "left-sessions"}
+    ours = {
+        "dispatcher",
+        "cancels",
+        "lease",
+        "lease-deadline",
+        "rescuer",
+        "reviewer",
+        "janitor",
+        "checker",
+        "group",
+        "listener",
+        "left-sessions",
+    }
     assert not ours & ({task.get_name() for task in asyncio.all_tasks()} - before)

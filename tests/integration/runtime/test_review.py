@@ -371,8 +371,9 @@ async def test_worktrees_of_sessions_closed_long_ago_are_removed_unless_somethin
     await make_change(house, "3" * 40)
     for session in (open_one, done):
         await house.sql.execute("select coder.close_session($1)", session)
-    assert await node.janitor.collect(dry_run=True) == [f"/srv/worktrees/{done}"]
+    (would,) = await node.janitor.collect(dry_run=True)
+    assert (would.path, would.why[:30]) == (f"/srv/worktrees/{done}", "its session is closed since 20")
     assert "remove" not in house.notebook.names()
-    assert await node.janitor.collect(dry_run=False) == [f"/srv/worktrees/{done}"]
+    assert await node.janitor.collect(dry_run=False) == [would]
     assert [call for call in house.notebook.calls if call[0] == "remove"] == [("remove", done)]
     assert await node.janitor.collect(dry_run=False) == []
