@@ -471,13 +471,14 @@ create table decisions (
     change_id   uuid not null references pending_changes,
     session_id  uuid not null references sessions,
     project_id  uuid not null references projects,
-    kind        text not null check (kind in ('approve', 'reject', 'part', 'undo')),
+    kind        text not null check (kind in ('approve', 'reject', 'part', 'undo', 'rebase')),
     fingerprint text not null,
     target      text check (target in ('checkout', 'branch')),
     branch      text,
     commit      boolean not null default false,
     work        text check (work in ('keep', 'discard')),
     parts       jsonb not null default '[]',
+    resolve     boolean not null default false,  -- of a rebase: the agent resolves what clashes
     old_base    text,  -- from where to where it moved the session's base
     new_base    text,
     left_change uuid references pending_changes,  -- the session's open change it left
@@ -505,7 +506,7 @@ create table decisions (
 create index decisions_queued on decisions (created_at) where state = 'queued';
 create unique index decisions_one_per_change on decisions (change_id) where state in ('queued', 'running');
 create unique index decisions_one_per_project on decisions (project_id) where state = 'running';
-create index decisions_untold on decisions (session_id) where kind in ('reject', 'part') and told_task is null;
+create index decisions_untold on decisions (session_id) where kind in ('reject', 'part', 'rebase') and told_task is null;
 create index decisions_by_time on decisions (created_at desc, id);
 create index decisions_by_change on decisions (change_id, created_at desc);
 create index decisions_by_session on decisions (session_id, created_at desc, id);
@@ -1508,6 +1509,29 @@ begin
     return decision;
 end $$;
 
+-- Put a session's work on its target as it is by now: the target's content becomes the session's base and comes into the worktree at
+-- the turn boundary. Where both sides edited the same lines nothing happens, unless the agent is to resolve that (`p_resolve`): then
+-- these files get conflict markers, and a task to resolve them is queued. Answers the decision, which a node carries out.
+create function coder.rebase(
+    p_change uuid, p_fingerprint text, p_target text default 'checkout', p_branch text default null, p_resolve boolean default false,
+    p_actor text default current_user, p_reason text default null
+) returns uuid language plpgsql as $$
+declare
+    c pending_changes := coder.change_to_decide(p_change, p_fingerprint);
+    decision uuid;
+begin
+    if p_resolve and exists (select from sessions where id = c.session_id and status = 'closed') then
+        perform coder.refuse('CD409', format('Session %s is closed, so its agent cannot resolve anything; reopen it with coder.reopen_session(%L) first.',
+                                             c.session_id, c.session_id));
+    end if;
+    insert into decisions (change_id, session_id, project_id, kind, fingerprint, target, branch, resolve, actor, reason)
+        values (c.id, c.session_id, c.project_id, 'rebase', p_fingerprint, p_target,
+                coder.branch_of_target(c.session_id, p_target, p_branch, false), coalesce(p_resolve, false), p_actor, nullif(btrim(p_reason), ''))
+        returning id into decision;
+    perform pg_notify('decisions_new', '');
+    return decision;
+end $$;
+
 -- Take an approved change out of its target again. The session's base goes back, so that its work waits for a decision again;
 -- refused as long as something else stands on it. Answers the decision, which a node that has the project carries out.
 create function coder.undo(p_change uuid, p_actor text default current_user, p_reason text default null) returns uuid language plpgsql as $$
@@ -2213,9 +2237,10 @@ begin
            p.project, s.input, s.agent, s.model, s.mode_id, s.thinking_option_id, s.timeout,
            coalesce(v.cwd, (select k.default_cwd from workspaces k where k.id = v.workspace_id)),
            coalesce((select json_agg(json_build_object('id', d.id, 'task', c.task_id, 'reason', d.reason, 'work', d.work, 'parts', d.parts,
-                                                       'kept', d.facts -> 'kept') order by d.created_at)
+                                                       'kept', d.facts -> 'kept', 'target', case when d.kind = 'rebase' then
+                                                           coalesce('branch ' || d.branch, 'the checkout') end) order by d.created_at)
                      from decisions d join pending_changes c on c.id = d.change_id
-                     where d.session_id = s.session_id and d.kind in ('reject', 'part') and d.told_task is null and d.state = 'done'), '[]'),
+                     where d.session_id = s.session_id and d.kind in ('reject', 'part', 'rebase') and d.told_task is null and d.state = 'done'), '[]'),
            s.history,
            (select row_to_json(w) from session_worktrees w where w.session_id = s.session_id), s.compacts
     from spoken s
@@ -2791,8 +2816,8 @@ begin
                          union select f.old_path from change_files f where f.change_id = c.id and f.operation = 'renamed') p order by 1),
                coalesce((select jsonb_object_agg(encode(k.path, 'hex'), jsonb_build_array(k.blob, k.mode)) from checkout_files k
                          where k.project_id = d.project_id
-                           and k.path in (select f.path from change_files f where f.change_id = c.id
-                                          union select f.old_path from change_files f where f.change_id = c.id)), '{}'),
+                           and (d.kind = 'rebase' or k.path in (select f.path from change_files f where f.change_id = c.id
+                                          union select f.old_path from change_files f where f.change_id = c.id))), '{}'),
                coalesce((select jsonb_object_agg(f.ordinal, jsonb_build_object(
                              'path', encode(f.path, 'hex'), 'old_path', encode(f.old_path, 'hex'), 'operation', f.operation, 'additions', f.additions,
                              'deletions', f.deletions, 'old_mode', f.old_mode, 'new_mode', f.new_mode, 'hunks', f.hunks))
@@ -2839,8 +2864,8 @@ end $$;
 
 -- End a decision. `p_state` is what the change becomes: approved (the base moves to the approved snapshot),
 -- conflicted, or pending again; null leaves it as it is. `p_rest`, of a decision on parts: the commit that is the `base` from
--- now on, what is left against it as a `snapshot` (the session's next open change, unless it is empty), and what the worktree
--- is to be brought along with (`shift`). False = fenced.
+-- now on, what is left against it as a `snapshot` (the session's next open change, unless it is empty), what the worktree is to be
+-- brought along with (`shift`), and what the agent is to do now (`task`). False = fenced.
 create function coder.settle_decision(
     p_decision uuid, p_epoch bigint, p_outcome text, p_error text, p_facts jsonb, p_state text, p_conflicts jsonb, p_written jsonb,
     p_rest jsonb default null, p_diff bytea default null
@@ -2850,10 +2875,13 @@ declare
     c pending_changes;
     o pending_changes;
     w session_worktrees;
-    v_done boolean := p_outcome in ('approved', 'rejected', 'undone');
+    v_done boolean := p_outcome in ('approved', 'rejected', 'undone', 'rebased');
     v_left uuid;
 begin
     select * into d from decisions where id = p_decision;
+    if p_rest -> 'task' <> 'null' then
+        perform from session_queue where session_id = d.session_id for update;
+    end if;
     select * into w from session_worktrees where session_id = d.session_id for update;
     select * into c from pending_changes where id = d.change_id for update;
     update decisions set state = case when v_done then 'done' else 'failed' end, outcome = p_outcome, error = p_error,
@@ -2883,13 +2911,17 @@ begin
         o := case when o.id is null then c else o end;
         if v_left is not null then
             perform coder.insert_change(v_left, o.session_id, o.task_id, o.turn_outcome, o.agent,
-                                        p_rest -> 'snapshot' || jsonb_build_object('warnings', o.warnings), p_diff);
+                                        p_rest -> 'snapshot' || jsonb_build_object('warnings', to_jsonb(o.warnings) || (p_rest -> 'snapshot' -> 'warnings')),
+                                        p_diff);
             update pending_changes set superseded_by = v_left where id = c.id;
         end if;
         update decisions set old_base = w.base_commit, new_base = coalesce(p_rest ->> 'base', c.snapshot_commit), left_change = v_left where id = d.id;
         if p_rest -> 'shift' <> 'null' then
             perform pg_notify('decisions_new', '');
         end if;
+        insert into tasks (project_id, session_id, input, agent, model, mode_id, thinking_option_id)
+            select t.project_id, t.session_id, p_rest ->> 'task', t.agent, t.model, t.mode_id, t.thinking_option_id
+            from tasks t join sessions s on s.id = t.session_id where t.id = c.task_id and p_rest ->> 'task' is not null and s.status <> 'closed';
     end if;
     insert into checkout_files (project_id, path, blob, mode)
         select d.project_id, decode(f ->> 'path', 'hex'), f ->> 'blob', f ->> 'mode' from jsonb_array_elements(coalesce(p_written, '[]')) f

@@ -26,11 +26,16 @@ OPEN_CHANGE = frozenset({ChangeState.PENDING, ChangeState.APPLYING, ChangeState.
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """What a decision wants of a worktree's files: the difference from one commit to another one, merged into what they hold."""
+    """What a decision wants of a worktree's files: the difference from one commit to another one, merged into what they hold.
+
+    Attributes:
+        markers: what the other side is called in conflict markers where both clash; None leaves such files as they are.
+    """
 
     decision_id: UUID
     old: str
     new: str
+    markers: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Worktree:
         discard_decision: rejection that wants the worktree back at its base.
         shifts: what its files are still to be brought along with, in this order.
         fresh: its directory was made just now; never stored.
+        clashes: paths, as text, where shifts that were done just now clashed with the files, by decision; never stored.
     """
 
     session_id: UUID
@@ -66,6 +72,7 @@ class Worktree:
     discard_decision: UUID | None = None
     shifts: tuple[Shift, ...] = ()
     fresh: bool = False
+    clashes: tuple[tuple[UUID, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +183,20 @@ class DecidedFile:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What a decision on parts leaves, or an undo.
+    """What a decision on parts leaves, an undo, or a rebase.
 
     Attributes:
-        base: commit that is the session's base from then on: the old base with what was approved, or the one before the approval.
+        base: commit that is the session's base from then on: the old base with what was approved, the one before the approval,
+            or the target's content.
         snapshot: what is left to decide on, against that base.
-        shift: takes what was rejected out of the worktree; None when nothing was.
+        shift: takes what was rejected out of the worktree, or brings the target's edits there; None when there is nothing to bring.
+        conflicts: paths, as text, whose conflict markers the agent is to resolve.
     """
 
     base: str
     snapshot: Snapshot
     shift: Shift | None
+    conflicts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +268,8 @@ class Approval:
         written: what coder last wrote in this checkout: path -> (blob, mode); None blob = deleted.
         message: the commit message, for a branch or a commit.
         parts: what was approved and rejected, when it was not all of the change.
+        rebase: nothing goes to the target; its content comes to the session.
+        resolve: where that clashes, the agent is to resolve it.
     """
 
     decision_id: UUID
@@ -270,6 +282,8 @@ class Approval:
     message: str
     written: dict[bytes, tuple[str | None, str]] = field(default_factory=dict)
     parts: tuple[DecidedFile, ...] = ()
+    rebase: bool = False
+    resolve: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,11 +57,15 @@ class Worktrees(Protocol):
         ...
 
     async def shift(self, worktree: Worktree, shift: Shift) -> tuple[bytes, ...]:
-        """Bring the worktree's files along with a shift; answers the paths that say something else by now and stay as they are."""
+        """Bring the worktree's files along with a shift; answers the paths where both say something else."""
         ...
 
     async def divide(self, approval: Approval) -> Rest:
         """Work out what a decision on parts leaves, touching nothing; raises `Conflict` for parts that only go together."""
+        ...
+
+    async def rebase(self, approval: Approval) -> Rest:
+        """Work out what a change is on its target as it is by now, touching nothing; raises as `plan` does."""
         ...
 
     async def plan(self, approval: Approval) -> Plan:
@@ -124,7 +128,10 @@ class ChangeStore(Protocol):
         conflicts: tuple[ConflictFile, ...] = (),
         written: tuple[PlannedFile, ...] = (),
         rest: Rest | None = None,
-    ) -> bool: ...
+        task: str | None = None,
+    ) -> bool:
+        """End a decision with what became of it; `task` is queued for the session's agent. False when it is another node's by now."""
+        ...
 
     async def unfinished(self, host: UUID) -> list[tuple[Worktree, bool]]:
         """Worktrees with unsnapshotted work, or with a discard or a shift to do, and whether a turn runs there."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from posixpath import normpath
+from uuid import UUID
 
 from coder.errors import AgentUnavailable
 from coder.task import Part, Remark, Task
@@ -42,9 +43,13 @@ def choose(task: Task, available: Set[str]) -> Route:
     return Route(NATIVE, f"Agent {asked} is not available on this host, so the native agent does this task.")
 
 
-def prompt(task: Task) -> str:
-    """What the agent is told: what reviewers refused since it last heard of it, then the task."""
-    sentences = [remark_sentence(remark) for remark in task.remarks]
+def prompt(task: Task, clashes: Mapping[UUID, tuple[str, ...]] | None = None) -> str:
+    """What the agent is told: what reviewers decided since it last heard of it, then the task.
+
+    Args:
+        clashes: where bringing the worktree along with a decision clashed, as far as that was done after the task was claimed.
+    """
+    sentences = [remark_sentence(replace(each, kept=(clashes or {}).get(each.decision_id, each.kept))) for each in task.remarks]
     return "\n".join([*sentences, "", task.input]) if sentences else task.input
 
 
@@ -52,9 +57,22 @@ def remark_sentence(remark: Remark) -> str:
     """One decision, as the agent reads it."""
     if remark.parts:
         return _parts_sentence(remark)
+    if remark.target:
+        markers = f"; where both sides changed the same lines, {', '.join(remark.kept)} has conflict markers" if remark.kept else ""
+        return f"The worktree was brought up to date with {remark.target}, so files may have changed since you read them{markers}."
     kept = "That work is still in the worktree." if remark.work == "keep" else "That work was taken out of the worktree again."
     why = f"with this reason: {remark.reason.rstrip('.')}." if remark.reason else "without giving a reason."
     return f"A reviewer rejected the change of task {remark.task_id} {why} {kept}"
+
+
+def resolution(files: Sequence[str]) -> str:
+    """The task to resolve conflicts that a rebase left in files of the worktree."""
+    named = ", ".join(files[:NAMED_PARTS]) + (f" and {len(files) - NAMED_PARTS} more" if len(files) > NAMED_PARTS else "")
+    return (
+        f"Resolve the conflicts in {named}. Your change was put on the project as it is by now, and both sides had edited the same lines. "
+        "Each conflict stands between a line that begins with <<<<<<< and one that begins with >>>>>>>: first what the project has, then "
+        "what your change had. Write what both want, delete the markers, and check that it works."
+    )
 
 
 def _parts_sentence(remark: Remark) -> str:

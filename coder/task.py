@@ -121,9 +121,10 @@ class Remark:
     """A decision that the agent has not been told of yet: whose work, why, and what became of it.
 
     Attributes:
-        work: `keep` or `discard` after a rejection; None after a decision on parts.
+        work: `keep` or `discard` after a rejection; None after another decision.
         parts: those that were decided on, when it was not all of the change.
-        kept: paths from which what was rejected could not be taken out, since they say something else by now.
+        kept: paths where that clashed with what they say by now: what was rejected is still there, or there are conflict markers.
+        target: with what the worktree was brought up to date, after a rebase.
     """
 
     decision_id: UUID
@@ -132,6 +133,7 @@ class Remark:
     work: str | None
     parts: tuple[Part, ...] = ()
     kept: tuple[str, ...] = ()
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

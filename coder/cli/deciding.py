@@ -91,6 +91,30 @@ def reject(
 
 
 @commands.command()
+def rebase(
+    context: typer.Context,
+    change: ChangeId,
+    fingerprint: Fingerprint = None,
+    branch: Annotated[str | None, typer.Option(help="Put the work on this branch instead of the checkout.")] = None,
+    resolve: Annotated[bool, typer.Option("--resolve", help="Have the agent resolve what clashes, as a task.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Kept with the decision.")] = None,
+    json: Json = False,
+) -> None:
+    """Put the work of a change on its target as it is by now; the worktree is brought up to date at the turn boundary."""
+    at = desk(context)
+    row = _shown(at, change, fingerprint)
+    target = "checkout" if branch is None else "branch"
+    decision = _decide(at, "change_rebase", row, fingerprint, reason, target=target, branch=branch, resolve=resolve)
+    if json:
+        put_json(decision)
+        return
+    put(f"The work of change {row['id']} is put on {'the checkout of ' + row['project'] if branch is None else 'branch ' + branch}.")
+    if decision["facts"]["files"]:
+        put(f"The agent is asked to resolve the conflicts in {', '.join(decision['facts']['files'])}.")
+    _put_left(decision)
+
+
+@commands.command()
 def undo(context: typer.Context, change: ChangeId, reason: Reason = None, json: Json = False) -> None:
     """Take an approved change out of its target again; its work waits for a decision again."""
     at = desk(context)

@@ -17,7 +17,8 @@ from coder.change import Found, Plan, PlannedFile, display_path
 from coder.diff import RawRow, parse_raw
 from coder.errors import CheckoutDirty, InternalError, WrongBranch
 from coder.git.disk import Kind, Seen, clear_empty_directory, copy_file, look, parent_of, prune_empty_parents, remove_tree
-from coder.git.plan import PLANS, require_movable, rows_between
+from coder.git.merge import rows_between
+from coder.git.plan import PLANS, require_movable
 from coder.git.present import Entry, matching, put_entries
 from coder.git.repository import Repository, temporary_index
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from coder.git.blobs import read_blobs
 from coder.git.disk import Kind, copy_file, look
 from coder.git.repository import Repository
 
@@ -47,19 +48,6 @@ def exposed_files(repository: Repository, base: str, added: Iterable[bytes]) -> 
             accept=(0, 1),
         )
     return list(_split(answer.out))
-
-
-def read_blobs(repository: Repository, blobs: list[str]) -> list[bytes]:
-    """The contents of blobs, in order, with one process."""
-    out = repository.run("cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode()).out if blobs else b""
-    contents = []
-    at = 0
-    for _ in blobs:
-        head, _, _ = out[at : at + 200].partition(b"\n")
-        start = at + len(head) + 1
-        at = start + int(head.split(b" ")[2]) + 1
-        contents.append(out[start : at - 1])
-    return contents
 
 
 def copy_ignored(project: Repository, target: Repository, globs: Iterable[str]) -> tuple[bytes, ...]:

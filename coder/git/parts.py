@@ -7,14 +7,12 @@ first part that is taken. Omitted: bringing the approved parts anywhere (`plan`)
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Collection, Mapping
 
 from coder.change import Approval, DecidedFile, Rest, Shift, Snapshot, display_path
 from coder.errors import Conflict, InternalError
-from coder.git.ignored import read_blobs
-from coder.git.plan import rows_between
+from coder.git.blobs import read_blobs, write_blobs
+from coder.git.merge import rows_between
 from coder.git.present import Entry, overlay
 from coder.git.repository import Repository
 from coder.git.snapshot import difference
@@ -70,21 +68,9 @@ def _entries(repository: Repository, taken: Mapping[DecidedFile, Collection[int]
             raise InternalError(
                 f"The hunks of {display_path(each.file.path)} are not those of its diff ({error}); decide on the file as a whole."
             ) from error
-    for each, blob in zip(spliced, _write_blobs(repository, made), strict=True):
+    for each, blob in zip(spliced, write_blobs(repository, made), strict=True):
         entries[each.file.path] = (blob, after[each.file.path][1])
     return entries
-
-
-def _write_blobs(repository: Repository, contents: list[bytes]) -> list[str]:
-    """Store contents as they are, with one process."""
-    if not contents:
-        return []
-    with tempfile.TemporaryDirectory(prefix="coder-parts-") as directory:
-        names = [os.path.join(directory, str(number)) for number in range(len(contents))]
-        for name, content in zip(names, contents, strict=True):
-            with open(name, "wb") as file:
-                file.write(content)
-        return repository.line("hash-object", "-w", "--no-filters", "--stdin-paths", stdin="\n".join(names).encode()).split("\n")
 
 
 def _with(repository: Repository, commit: str, there: Entries, entries: Entries) -> str:

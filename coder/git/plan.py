@@ -1,36 +1,25 @@
 """What an approval will do, worked out without touching anything.
 
-Job: the three-way merge of a snapshot into a checkout or a branch. Invariant: the merge base is the session's recorded base
-and nothing else: both sides are made commits on it, since real ancestry makes a second approval conflict with the first.
-A checkout's present content is HEAD's with what lies on disk at the paths that matter; of that, only HEAD's content and what
-coder wrote there itself may be overwritten. Omitted: doing it (`apply`).
+Job: the three-way merge of a snapshot into a checkout or a branch. Invariant: the merge base is the session's recorded base. A
+checkout's present content is HEAD's with what lies on disk at the paths that matter; of that, only HEAD's content and what coder
+wrote there itself may be overwritten. Omitted: doing it (`apply`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-from coder.change import Approval, ConflictFile, Plan, PlannedFile, display_path
-from coder.diff import GITLINK, Merged, RawRow, parse_conflicts, parse_merge, parse_raw
+from coder.change import Approval, Plan, PlannedFile, display_path
+from coder.diff import GITLINK, RawRow
 from coder.errors import CheckoutDirty, MergeConflict, NoCommit, WrongBranch
 from coder.git.disk import Kind, files_below, look
-from coder.git.ignored import read_blobs
+from coder.git.merge import Merge, merge, rows_between
 from coder.git.present import Entry, disk_entries, matching, overlay, tree_entries
 from coder.git.repository import CODER, Repository
 
 PLANS = "refs/coder/plans/"
-_REGULAR = ("100644", "100755")
-
-
-@dataclass(frozen=True, slots=True)
-class _Merge:
-    """A merge without conflicts: its tree, and the two synthetic commits it was made of."""
-
-    tree: str
-    ours: str
-    theirs: str
+CHECKOUT = "the checkout"
 
 
 def make_plan(repository: Repository, approval: Approval) -> Plan:
@@ -42,18 +31,13 @@ def make_plan(repository: Repository, approval: Approval) -> Plan:
         WrongBranch: the checkout is on another branch than the session's base, or the branch may not be moved.
         NoCommit: the repository lost its HEAD commit.
     """
-    if approval.snapshot_commit == approval.worktree.base_commit:
-        # Nothing was approved of it.
+    if approval.rebase or (approval.parts and not any(each.approved for each in approval.parts)):
+        # Nothing of it goes to the target.
         return Plan("checkout", str(repository.top), f"{PLANS}{approval.decision_id}")
     head = repository.resolve("HEAD")
     if head is None:
         raise NoCommit(path=repository.top, project=approval.worktree.project_id)
     return _branch_plan(repository, approval, head) if approval.target == "branch" else _checkout_plan(repository, approval, head)
-
-
-def rows_between(repository: Repository, old: str, new: str) -> tuple[RawRow, ...]:
-    """The entries that differ between two trees or commits, renames as deletion and addition."""
-    return parse_raw(repository.run("diff-tree", "-r", "-z", "--raw", "--no-renames", f"{old}^{{tree}}", f"{new}^{{tree}}").out)
 
 
 # --- into a branch
@@ -64,10 +48,10 @@ def _branch_plan(repository: Repository, approval: Approval, head: str) -> Plan:
     require_movable(repository, branch)
     tip = repository.resolve(f"refs/heads/{branch}")
     start = tip or head
-    merge = _merge(repository, approval, f"{start}^{{tree}}", f"branch {branch}")
-    same = merge.tree == repository.line("rev-parse", f"{start}^{{tree}}")
-    new = start if same else _commit(repository, merge.tree, start, approval.message)
-    keep = _keep(repository, approval, merge, start, new)
+    merged = _merge(repository, approval, start, f"branch {branch}")
+    same = merged.tree == repository.line("rev-parse", f"{start}^{{tree}}")
+    new = start if same else _commit(repository, merged.tree, start, approval.message)
+    keep = _keep(repository, approval, merged, start, new)
     return Plan("branch", str(repository.top), keep, branch=branch, old_commit=tip, new_commit=new)
 
 
@@ -98,29 +82,21 @@ def require_movable(repository: Repository, branch: str) -> None:
 
 
 def _checkout_plan(repository: Repository, approval: Approval, head: str) -> Plan:
-    expected, actual = approval.worktree.base_branch, repository.head_branch()
-    if expected is not None and expected != actual:
-        here = f"branch {actual}" if actual else "no branch (detached HEAD)"
-        raise WrongBranch(
-            f"The checkout {repository.top} is on {here}, but the session started from branch {expected}; "
-            f"switch to {expected} there and approve again, or approve into a branch.",
-            expected=expected,
-            actual=actual,
-        )
+    require_branch(repository, approval)
     change = rows_between(repository, approval.worktree.base_commit, approval.snapshot_commit)
     snapshot = {row.path: (row.new_blob, row.new_mode) for row in change}
     paths = {*approval.paths, *snapshot}
     while True:
-        present = _present_tree(repository, approval, head, paths, snapshot)
-        merge = _merge(repository, approval, present, "the checkout")
-        rows = rows_between(repository, present, merge.tree)
+        present = present_tree(repository, approval, head, paths, snapshot)
+        merged = _merge(repository, approval, present, CHECKOUT)
+        rows = rows_between(repository, present, merged.tree)
         # A file the user renamed takes the change under its new name, which must be as free of unknown work as the old one.
         more = {row.path for row in rows} - paths
         if not more:
             break
         paths |= more
     _require_room(repository, rows)
-    new = _commit_of(repository, approval, head, merge.tree, paths)
+    new = _commit_of(repository, approval, head, merged.tree, paths)
     files = tuple(
         PlannedFile(row.path, row.old_blob, row.old_mode, row.new_blob, row.new_mode)
         for row in rows
@@ -133,11 +109,24 @@ def _checkout_plan(repository: Repository, approval: Approval, head: str) -> Pla
             links,
             f"The change moves the submodule {_named(links)}, which only a commit can record; approve with a commit, or into a branch.",
         )
-    keep = _keep(repository, approval, merge, head, new)
+    keep = _keep(repository, approval, merged, head, new)
     return Plan("checkout", str(repository.top), keep, old_commit=head, new_commit=new, files=files)
 
 
-def _present_tree(repository: Repository, approval: Approval, head: str, paths: set[bytes], snapshot: Mapping[bytes, Entry]) -> str:
+def require_branch(repository: Repository, approval: Approval) -> None:
+    """Refuse a checkout that is on another branch than the one the session started from."""
+    expected, actual = approval.worktree.base_branch, repository.head_branch()
+    if expected is not None and expected != actual:
+        here = f"branch {actual}" if actual else "no branch (detached HEAD)"
+        raise WrongBranch(
+            f"The checkout {repository.top} is on {here}, but the session started from branch {expected}; "
+            f"switch to {expected} there and approve again, or approve into a branch.",
+            expected=expected,
+            actual=actual,
+        )
+
+
+def present_tree(repository: Repository, approval: Approval, head: str, paths: set[bytes], snapshot: Mapping[bytes, Entry]) -> str:
     """HEAD's tree with what coder wrote and nobody committed yet; refuses where other work lies at the paths."""
     _require_reachable(repository, paths)
     heads = tree_entries(repository, head, paths | approval.written.keys())
@@ -183,31 +172,18 @@ def _commit_of(repository: Repository, approval: Approval, head: str, merged: st
 # --- both
 
 
-def _merge(repository: Repository, approval: Approval, ours_tree: str, target: str) -> _Merge:
-    base = approval.worktree.base_commit
-    ours = repository.commit_tree(ours_tree, base)
-    theirs = repository.commit_tree(f"{approval.snapshot_commit}^{{tree}}", base)
-    answer = repository.run("merge-tree", "--write-tree", "-z", ours, theirs, accept=(0, 1))
-    merged = parse_merge(answer.out)
-    if answer.status:
-        conflicts = _conflicts(repository, merged, ours, theirs, target)
-        names = [display_path(conflict.path) for conflict in conflicts]
+def _merge(repository: Repository, approval: Approval, ours_tree: str, target: str) -> Merge:
+    merged = merge(repository, approval.worktree.base_commit, ours_tree, approval.snapshot_commit, (target, "the change"))
+    require_no_conflict(merged, target)
+    return merged
+
+
+def require_no_conflict(merged: Merge, target: str) -> None:
+    """Raises `MergeConflict` where both sides of a merge clash."""
+    if merged.conflicts:
+        names = [display_path(conflict.path) for conflict in merged.conflicts]
         sentence = (MergeConflict.__doc__ or "").format(target=target, files=", ".join(names))
-        raise MergeConflict(sentence, files=names, target=target, conflicts=conflicts)
-    return _Merge(merged.tree, ours, theirs)
-
-
-def _conflicts(repository: Repository, merged: Merged, ours: str, theirs: str, target: str) -> list[ConflictFile]:
-    rows = {row.path: row for row in rows_between(repository, ours, merged.tree) if row.new_mode in _REGULAR and row.new_blob}
-    marked = [path for path in merged.conflicted if path in rows]
-    contents = dict(zip(marked, read_blobs(repository, [rows[path].new_blob or "" for path in marked]), strict=True))
-    conflicts = []
-    for path in merged.conflicted:
-        remarks = [text for paths, kind, text in merged.messages if path in paths and kind.startswith("CONFLICT")]
-        detail = " ".join(remarks).replace(ours, target).replace(theirs, "the change")
-        hunks = parse_conflicts(contents.get(path, b""), ours, theirs)
-        conflicts.append(ConflictFile(path, detail, hunks))
-    return conflicts
+        raise MergeConflict(sentence, files=names, target=target, conflicts=list(merged.conflicts))
 
 
 def _commit(repository: Repository, tree: str, parent: str, message: str) -> str:
@@ -217,10 +193,10 @@ def _commit(repository: Repository, tree: str, parent: str, message: str) -> str
     return repository.commit_tree(tree, parent, message=message.rstrip("\n") + "\n", environment=identity)
 
 
-def _keep(repository: Repository, approval: Approval, merge: _Merge, target: str, new: str | None) -> str:
+def _keep(repository: Repository, approval: Approval, merged: Merge, target: str, new: str | None) -> str:
     ref = f"{PLANS}{approval.decision_id}"
-    parents = dict.fromkeys((merge.ours, merge.theirs, target, new or target))
-    repository.run("update-ref", ref, repository.commit_tree(merge.tree, *parents, message="plan"))
+    parents = dict.fromkeys((merged.ours, merged.theirs, target, new or target))
+    repository.run("update-ref", ref, repository.commit_tree(merged.tree, *parents, message="plan"))
     return ref
 
 

@@ -30,6 +30,7 @@ from coder.git.ignored import copy_ignored
 from coder.git.orphans import find_orphans, find_strays, remove_orphan, repository_of, session_of
 from coder.git.parts import divide
 from coder.git.plan import make_plan
+from coder.git.rebase import rebase
 from coder.git.record import Record
 from coder.git.repository import Repository, open_repository
 from coder.git.shift import bring_along
@@ -90,12 +91,16 @@ class GitWorktrees:
         return await self._in_thread(lambda: self._snapshots.reset(self._record_of(worktree), worktree, to_commit))
 
     async def shift(self, worktree: Worktree, shift: Shift) -> tuple[bytes, ...]:
-        """Bring the worktree's files along with a shift; answers the paths that say something else by now and stay as they are."""
+        """Bring the worktree's files along with a shift; answers the paths where both say something else."""
         return await self._in_thread(lambda: bring_along(self._snapshots, self._record_of(worktree), worktree, shift))
 
     async def divide(self, approval: Approval) -> Rest:
         """Work out what a decision on parts leaves, touching nothing; raises `Conflict` for parts that only go together."""
         return await self._in_thread(lambda: divide(self._project_of(approval.worktree), approval))
+
+    async def rebase(self, approval: Approval) -> Rest:
+        """Work out what a change is on its target as it is by now, touching nothing; raises as `plan` does."""
+        return await self._in_thread(lambda: rebase(self._project_of(approval.worktree), approval))
 
     async def plan(self, approval: Approval) -> Plan:
         """Merge without touching anything; raises `MergeConflict`, `CheckoutDirty` or `WrongBranch`."""

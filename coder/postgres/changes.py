@@ -61,10 +61,15 @@ def conflict_json(conflict: ConflictFile) -> dict[str, Any]:
     return {"path": display_path(conflict.path), "detail": conflict.detail, "hunks": hunks}
 
 
-def rest_json(rest: Rest) -> dict[str, Any]:
+def rest_json(rest: Rest, task: str | None) -> dict[str, Any]:
     """A rest as `coder.settle_decision` reads it; its diff goes beside it, as bytes."""
-    shift = {"decision": str(rest.shift.decision_id), "old": rest.shift.old, "new": rest.shift.new} if rest.shift else None
-    return {"base": rest.base, "snapshot": snapshot_json(rest.snapshot, 0), "shift": shift}
+    shift = rest.shift and {
+        "decision": str(rest.shift.decision_id),
+        "old": rest.shift.old,
+        "new": rest.shift.new,
+        "markers": rest.shift.markers,
+    }
+    return {"base": rest.base, "snapshot": snapshot_json(rest.snapshot, 0), "shift": shift, "task": task}
 
 
 def file_from(row: dict[str, Any]) -> FileChange:
@@ -109,6 +114,8 @@ def claim_from(row: asyncpg.Record) -> Claim:
         message=f"{'Undo: ' * undo}{change['title']}\n\nAgent: {change['agent']}\nTask: {change['task_id']}\nChange: {change['id']}\n",
         written=written,
         parts=parts_from(decision["parts"], json.loads(row["files"])),
+        rebase=decision["kind"] == "rebase",
+        resolve=decision["resolve"],
     )
     return Claim(
         decision_id=row["id"],
@@ -176,6 +183,7 @@ class PostgresChanges:
         conflicts: tuple[ConflictFile, ...] = (),
         written: tuple[PlannedFile, ...] = (),
         rest: Rest | None = None,
+        task: str | None = None,
     ) -> bool:
         rows = await self._fetch(
             "settle_decision",
@@ -187,7 +195,7 @@ class PostgresChanges:
             state=state,
             conflicts=json.dumps([conflict_json(each) for each in conflicts]),
             written=json.dumps([{"path": file.path.hex(), "blob": file.new_blob, "mode": file.new_mode} for file in written]),
-            rest=json.dumps(rest_json(rest)) if rest else None,
+            rest=json.dumps(rest_json(rest, task)) if rest else None,
             diff=rest.snapshot.diff if rest else None,
         )
         return bool(rows[0][0])

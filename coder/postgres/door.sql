@@ -252,6 +252,11 @@ select row_to_json(d) as row
 from (select coder.decide(:change_id, :fingerprint, :parts, :target, :branch, :commit, :actor, :reason) as id) q,
      lateral (select * from coder.show_decision(q.id)) d;
 
+-- name: change_rebase
+select row_to_json(d) as row
+from (select coder.rebase(:change_id, :fingerprint, :target, :branch, :resolve, :actor, :reason) as id) q,
+     lateral (select * from coder.show_decision(q.id)) d;
+
 -- name: change_undo
 select row_to_json(d) as row from (select coder.undo(:change_id, :actor, :reason) as id) q, lateral (select * from coder.show_decision(q.id)) d;
 

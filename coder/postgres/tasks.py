@@ -72,7 +72,7 @@ def worktree_from(row: dict[str, Any]) -> Worktree:
         copied=tuple(bytes.fromhex(path[2:]) for path in row["copied"]),
         unsnapshotted_task=row["unsnapshotted_task"],
         discard_decision=UUID(row["discard_decision"]) if row["discard_decision"] else None,
-        shifts=tuple(Shift(UUID(shift["decision"]), shift["old"], shift["new"]) for shift in row["shifts"]),
+        shifts=tuple(Shift(UUID(shift["decision"]), shift["old"], shift["new"], shift["markers"]) for shift in row["shifts"]),
     )
 
 
@@ -168,6 +168,7 @@ def remark_from(row: dict[str, Any]) -> Remark:
         work=row["work"],
         parts=tuple(Part(part["path"], part["verdict"], part["line"], part["lines"]) for part in row["parts"]),
         kept=tuple(row["kept"] or ()),
+        target=row["target"],
     )
 
 

@@ -6,10 +6,11 @@ The caller holds the worktree. Runs before a session's next turn, and for sessio
 from __future__ import annotations
 
 from dataclasses import replace
+from uuid import UUID
 
 import structlog
 
-from coder.change import Worktree
+from coder.change import Worktree, display_path
 from coder.change_ports import ChangeStore, Worktrees
 from coder.errors import InternalError
 from coder.ports import Clock, TaskStore
@@ -31,7 +32,7 @@ class Boundary:
         # Before anything is recorded of it: what was rejected is part of no change any more.
         worktree = await self.bring_along(worktree)
         if worktree.unsnapshotted_task is not None:
-            worktree = await self._rescue(worktree)
+            worktree = replace(await self._rescue(worktree), clashes=worktree.clashes)
         if worktree.discard_decision is not None:
             try:
                 saved = await self._worktrees.reset(worktree, worktree.base_commit)
@@ -46,6 +47,7 @@ class Boundary:
 
     async def bring_along(self, worktree: Worktree) -> Worktree:
         """Bring the worktree's files along with what was decided on parts of its change."""
+        clashes: list[tuple[UUID, tuple[str, ...]]] = []
         for shift in worktree.shifts:
             try:
                 kept = await self._worktrees.shift(worktree, shift)
@@ -54,8 +56,9 @@ class Boundary:
                     raise
                 kept = ()  # somebody deleted it; the next turn makes it again as the decision left it
             await self._changes.shifted(worktree, shift, kept)
+            clashes.append((shift.decision_id, tuple(display_path(path) for path in kept)))
             log.info("the worktree was brought along with a decision", session=str(worktree.session_id), decision=str(shift.decision_id))
-        return replace(worktree, shifts=())
+        return replace(worktree, shifts=(), clashes=tuple(clashes))
 
     async def _rescue(self, worktree: Worktree) -> Worktree:
         number = worktree.snapshots + 1

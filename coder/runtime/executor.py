@@ -166,7 +166,7 @@ class Executor:
             epoch=task.epoch,
             session_id=task.session_id,
             chat_id=task.chat_id,
-            prompt=prompt(task),
+            prompt=prompt(task, dict(worktree.clashes)),
             worktree=place,
             cwd=cwd,
             model=task.model,

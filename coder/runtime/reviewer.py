@@ -17,6 +17,7 @@ from coder.change import ChangeState, Claim, Found, Plan, Rest, display_path
 from coder.change_ports import ChangeStore, Worktrees
 from coder.errors import CheckoutDirty, CoderError, InternalError, MergeConflict, Unavailable
 from coder.ports import Clock
+from coder.routing import resolution
 from coder.runtime.lease import Lease
 from coder.runtime.wake import Wake
 
@@ -106,6 +107,10 @@ class Reviewer:
             base, version = approval.snapshot_commit, approval.worktree.base_version + 1
             snapshot = await self._worktrees.diff(replace(approval.worktree, base_commit=base, base_version=version), claim.undoes)
             return replace(claim, rest=Rest(base, snapshot, None))
+        if approval.rebase:
+            # Nothing goes to the target: as of a decision that approves nothing, the plan is empty.
+            rest = await self._worktrees.rebase(approval)
+            return replace(claim, approval=replace(approval, snapshot_commit=approval.worktree.base_commit, paths=()), rest=rest)
         if approval.parts:
             rest = await self._worktrees.divide(approval)
             return replace(claim, approval=replace(approval, snapshot_commit=rest.base, paths=approved_paths(claim)), rest=rest)
@@ -159,11 +164,16 @@ class Reviewer:
             "files": len(claim.approval.paths),
         }
         state = ChangeState.UNDONE if claim.undoes else ChangeState.APPROVED
+        outcome, task = str(state), None
         if claim.approval.parts and not claim.approval.paths:
-            facts, state = {}, ChangeState.REJECTED
-        await self._store.settle_decision(claim, outcome=state, facts=facts, state=state, written=plan.files, rest=claim.rest)
+            facts, outcome, state = {}, "rejected", ChangeState.REJECTED
+        if claim.approval.rebase and claim.rest is not None:
+            conflicts = claim.rest.conflicts
+            facts, outcome, state = {"files": list(conflicts)}, "rebased", ChangeState.SUPERSEDED
+            task = resolution(conflicts) if conflicts else None
+        await self._store.settle_decision(claim, outcome=outcome, facts=facts, state=state, written=plan.files, rest=claim.rest, task=task)
         await self._worktrees.forget(plan)
-        log.info("change decided", change=str(claim.change_id), outcome=state, target=plan.target, commit=plan.new_commit)
+        log.info("change decided", change=str(claim.change_id), outcome=outcome, target=plan.target, commit=plan.new_commit)
 
     async def _recover(self, claim: Claim, plan: Plan, found: Found, others: tuple[bytes, ...]) -> None:
         """A node died, or its database went away, while it applied this plan: go on from how far it came."""

@@ -181,6 +181,29 @@ async def decide_on_parts(change_id: ChangeId, asked: PartialDecision, request: 
     return await _carried_out(door, decision, request.app.state.decision_seconds)
 
 
+class Rebase(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"fingerprint": FINGERPRINT, "resolve": True}]})
+
+    fingerprint: Annotated[str, Field(description="Of the change as it was read")]
+    target: Annotated[Literal["checkout", "branch"], Field(description="What the work is put on")] = "checkout"
+    branch: Annotated[str | None, Field(description="With target branch; without it `coder/<session>`")] = None
+    resolve: Annotated[
+        bool, Field(strict=True, description="Where both sides edited the same lines, queue a task for the agent instead of refusing")
+    ] = False
+    reason: Annotated[str | None, Field(description="Kept with the decision")] = None
+
+
+@router.post("/{change_id}/rebase", responses=DECIDED)
+async def rebase_change(change_id: ChangeId, asked: Rebase, request: Request, door: TheDoor, actor: Actor) -> Response:
+    """Put a session's work on its target as it is by now ("update from target"), if the change is still the one that was read.
+
+    The target is not touched. The target's edits come into the worktree at the turn boundary; what the change is on them is the
+    session's open change from then on (`left_change_id`).
+    """
+    decision = await door.row("change_rebase", change_id=change_id, actor=actor, **asked.model_dump())
+    return await _carried_out(door, decision, request.app.state.decision_seconds)
+
+
 class Undo(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "It broke the nightly build"}]})
 

@@ -304,7 +304,7 @@ class Decision(Shape):
     change_id: UUID
     session_id: UUID
     project_id: UUID
-    kind: Annotated[Literal["approve", "reject", "part", "undo"], Field(description="part: a decision on parts of the change")]
+    kind: Annotated[Literal["approve", "reject", "part", "undo", "rebase"], Field(description="part: a decision on parts of the change")]
     target: Literal["checkout", "branch"] | None
     branch: str | None
     commit: bool

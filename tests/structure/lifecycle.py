@@ -19,14 +19,15 @@ CHANGE = (
     ("conflicted", "rejected", "rejected"),
     ("pending", "superseded", "the next turn ends"),
     ("conflicted", "superseded", "the next turn ends"),
+    ("applying", "superseded", "put on its target as it is by now"),
     ("approved", "undone", "taken out of its target again"),
 )
 DECISION = (
-    ("[*]", "queued", "approve, decide on parts, or undo"),
+    ("[*]", "queued", "approve, decide on parts, rebase or undo"),
     ("[*]", "done", "reject"),
     ("queued", "running", "a node of the project's host takes it"),
     ("running", "running", "its node died, another goes on"),
-    ("running", "done", "approved, its parts rejected, or undone"),
+    ("running", "done", "approved, its parts rejected, rebased or undone"),
     ("running", "failed", "stale, superseded, conflict, checkout_dirty, wrong_branch"),
 )
 QUEUE = (

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coder.errors import AgentUnavailable
-from coder.routing import LEFT_OUT, Route, Said, choose, conversation, directory, prompt
-from coder.task import Project, Remark, Task
+from coder.routing import LEFT_OUT, Route, Said, choose, conversation, directory, prompt, resolution
+from coder.task import Part, Project, Remark, Task
 
 ID = UUID(int=1)
 PROJECT = Project(ID, "shop", "/srv/shop", "native")
@@ -56,6 +56,41 @@ def test_a_prompt_begins_with_what_reviewers_refused() -> None:
         "",
         "fix it",
     ]
+
+
+def test_a_prompt_says_in_one_sentence_what_was_taken_and_what_was_refused() -> None:
+    parts = (Part("a.py", "approve", 3, 4), Part("b.py", "approve"), Part("a.py", "reject", 20, 1), Part("c.py", "reject", 9, 0))
+    mixed = Remark(ID, 7, "Too red.", None, parts)
+    rejected = "a.py line 20, c.py after line 9"
+    assert prompt(replace(TASK, remarks=(mixed,))).splitlines()[0] == (
+        f"Of the change of task 7 a reviewer approved a.py lines 3-6, b.py and rejected {rejected}, with this reason: Too red; "
+        "what was rejected was taken out of the worktree again."
+    )
+    # What was done after the task was claimed counts as well.
+    assert (
+        prompt(replace(TASK, remarks=(mixed,)), {ID: ("a.py",)})
+        .splitlines()[0]
+        .endswith("taken out of the worktree again, but not in a.py, which says something else by now.")
+    )
+    assert prompt(replace(TASK, remarks=(replace(mixed, parts=parts[2:], reason=None),))).splitlines()[0] == (
+        f"Of the change of task 7 a reviewer rejected {rejected}, without giving a reason; "
+        "what was rejected was taken out of the worktree again."
+    )
+    assert prompt(replace(TASK, remarks=(replace(mixed, parts=parts[:2]),))).splitlines()[0] == (
+        "Of the change of task 7 a reviewer approved a.py lines 3-6, b.py; the rest still waits for a decision."
+    )
+    many = tuple(Part(f"{n}.py", "approve") for n in range(12))
+    assert "8.py, 9.py and 2 more; the rest" in prompt(replace(TASK, remarks=(replace(mixed, parts=many),)))
+
+
+def test_a_prompt_says_that_the_worktree_was_brought_up_to_date() -> None:
+    remark = Remark(ID, 7, None, None, target="branch main")
+    told = "The worktree was brought up to date with branch main, so files may have changed since you read them"
+    assert prompt(replace(TASK, remarks=(remark,))).splitlines()[0] == f"{told}."
+    clashing = prompt(replace(TASK, remarks=(remark,)), {ID: ("a.py", "b.py")}).splitlines()[0]
+    assert clashing == f"{told}; where both sides changed the same lines, a.py, b.py has conflict markers."
+    assert resolution(["a.py"]).startswith("Resolve the conflicts in a.py. ")
+    assert "9.py and 2 more." in resolution([f"{n}.py" for n in range(12)])
 
 
 @pytest.mark.parametrize(("cwd", "expected"), [

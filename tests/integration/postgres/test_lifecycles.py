@@ -124,6 +124,7 @@ def lives_of_changes(bench: Bench, node: Node) -> None:
     decide(first, "conflict", "conflicted", begin=False)  # pending -> conflicted
     decide(first, "conflict", "conflicted", other=True)  # conflicted -> applying -> conflicted
     decide(first, "approved", "approved")
+    decide(make_change(node, project, priority=9), "rebased", "superseded")
     bench.do("select coder.undo(%s)", first.id)
     undo = bench.one("select id, epoch, content from coder.claim_decision(%s, %s)", node.id, node.host)
     bench.do("select coder.begin_applying(%s, %s, '{}', %s)", undo.id, undo.epoch, undo.content)

@@ -374,3 +374,27 @@ def test_nothing_is_decided_and_no_turn_ends_while_an_undo_is_carried_out(bench:
     assert state(bench, change) == "approved"
     (verdict,) = node.finish(ending(running, snapshot=snapshot("3" * 40, change.snapshot_commit, 2), diff=1), diffs=[b"d"])[:1]
     assert verdict.verdict == "ended"
+
+
+def test_a_rebase_moves_the_base_and_queues_what_the_agent_is_to_resolve(bench: Bench, node: Node, change: Row) -> None:
+    decision = bench.value("select coder.rebase(%s, %s, 'branch', 'main', true)", change.id, change.fingerprint)
+    claimed = claim(node)
+    assert (claimed.decision["kind"], claimed.decision["branch"], claimed.decision["resolve"]) == ("rebase", "main", True)
+    bench.value(BEGIN, claimed.id, claimed.epoch)
+    left = snapshot("8" * 40, "7" * 40, 2, 0, ["look"])
+    shift = {"decision": str(decision), "old": "b" * 40, "new": "7" * 40, "markers": "branch main"}
+    rest = {"base": "7" * 40, "snapshot": left, "shift": shift, "task": "Resolve it."}
+    settle = "select coder.settle_decision(%s, %s, 'rebased', null, '{}', 'superseded', '[]', '[]', %s, %s)"
+    assert bench.value(settle, claimed.id, claimed.epoch, json.dumps(rest), b"d")
+    rows = bench.rows("select state, warnings, superseded_by is not null as followed from pending_changes order by created_at")
+    assert [tuple(row) for row in rows] == [("superseded", [], True), ("pending", ["look"], False)]
+    task = node.claim_one()
+    assert (task.input, task.session_id, task.worktree["shifts"]) == ("Resolve it.", change.session_id, [shift])
+    assert [(remark["target"], remark["parts"]) for remark in task.remarks] == [("branch main", [])]
+
+
+def test_a_closed_session_has_no_agent_to_resolve_anything(bench: Bench, node: Node, change: Row) -> None:
+    bench.do("select coder.close_session(%s)", change.session_id)
+    with refused("CD409", "is closed", "reopen"):
+        bench.do("select coder.rebase(%s, %s, p_resolve => true)", change.id, change.fingerprint)
+    bench.do("select coder.rebase(%s, %s)", change.id, change.fingerprint)
