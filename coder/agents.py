@@ -108,6 +108,7 @@ class AgentSpec(BaseModel):
     default_mode: str | None = Field(None, description="Mode of turns that name none")
     confined_mode: str | None = Field(None, description="The same where coder's sandbox works: one without a sandbox of the agent's own")
     multiplex: bool = Field(False, description="acp: one process may hold several sessions")
+    files_by_coder: bool = Field(True, description="acp: offer it to read and write files of its worktree through coder")
     stream: Stream = Field("text", description="pty: what its output is")
     continue_command: Line = Field((), description="pty: command that goes on with an earlier {session}")
     needs_network: bool = Field(True, description="It reaches its model over the network, so projects without one must know where that is")

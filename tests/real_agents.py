@@ -43,6 +43,7 @@ PROGRAMS = {
     "claude-agent-acp": ("@agentclientprotocol/claude-agent-acp/dist/index.js", f"@anthropic-ai/claude-agent-sdk-{HERE}/claude"),
     "codex": ("@openai/codex/bin/codex.js", f"@openai/codex-{HERE}/package.json"),
     "codex-acp": ("@agentclientprotocol/codex-acp/dist/index.js", f"@openai/codex-{HERE}/package.json"),
+    "gemini": ("@google/gemini-cli/bundle/gemini.js",),
     "qwen": ("@qwen-code/qwen-code/cli-entry.js",),
 }
 """Programs by name: what is run, below node_modules, and what else must be there for it."""

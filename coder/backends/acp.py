@@ -68,6 +68,7 @@ class AcpBackend:
                 modes=options.mode.ids,
                 thinking_options=options.thinking.ids,
                 commands=learned.commands,
+                unfinished=not learned.whole,
             ),
         )
 

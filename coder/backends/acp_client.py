@@ -119,11 +119,15 @@ def connect(client: Client, wire: Any) -> Connection:
     return acp.connect_to_agent(client, wire)  # type: ignore[arg-type]  # elicitation is not offered
 
 
-async def initialize(connection: Connection) -> dict[str, Any]:
-    """Say who we are and what we can; answers what the agent says of itself, as on the wire."""
+async def initialize(connection: Connection, *, files: bool) -> dict[str, Any]:
+    """Say who we are and what we can; answers what the agent says of itself, as on the wire.
+
+    Args:
+        files: whether to offer that files are read and written here.
+    """
     answer = await connection.initialize(
         protocol_version=acp.PROTOCOL_VERSION,
-        client_capabilities=ClientCapabilities(fs=FileSystemCapabilities(read_text_file=True, write_text_file=True)),
+        client_capabilities=ClientCapabilities(fs=FileSystemCapabilities(read_text_file=files, write_text_file=files)),
         client_info=Implementation(name="coder", title="coder", version=coder.__version__),
     )
     said: dict[str, Any] = answer.model_dump(mode="json", by_alias=True, exclude_none=True)

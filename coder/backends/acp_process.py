@@ -152,7 +152,7 @@ class AcpProcess:
         self._tasks += [asyncio.create_task(self._drain(guarded)), asyncio.create_task(self._watch(guarded, self._wire))]
         self._connection = client.connect(client.Client(self._listener), self._wire)
         try:
-            self.said = await client.initialize(self._connection)
+            self.said = await client.initialize(self._connection, files=launcher.spec.files_by_coder)
         except client.RequestError as error:
             detail = f"it refused to start: {sentence(error)}"
             raise AgentUnavailable(agent=launcher.name, detail=detail) from error

@@ -65,11 +65,16 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a running agent told of itself; a probe reports it."""
+    """What a running agent told of itself; a probe reports it.
+
+    Attributes:
+        whole: whether a turn has ended, by when it has told all it tells.
+    """
 
     version: str | None = None
     options: Options = field(default_factory=Options)
     commands: tuple[Command, ...] = ()
+    whole: bool = False
 
 
 class AcpSessions:
@@ -130,7 +135,8 @@ class AcpSessions:
     async def release(self, entered: Entered) -> None:
         """A turn has ended: the process is idle again, and keeps no more sessions open than it should."""
         process = entered.process
-        self.learned = replace(self.learned, options=entered.held.options, commands=entered.held.commands or self.learned.commands)
+        held = entered.held
+        self.learned = replace(self.learned, options=held.options, commands=held.commands or self.learned.commands, whole=True)
         if not process.over:
             await self._close_spare(process)
         self._warm.release(process)
@@ -224,7 +230,9 @@ class AcpSessions:
 
     def _learn(self, process: AcpProcess, held: Held) -> None:
         agent = process.said.get("agentInfo") or {}
-        self.learned = Learned(agent.get("version"), held.options, held.commands or self.learned.commands)
+        self.learned = replace(
+            self.learned, version=agent.get("version"), options=held.options, commands=held.commands or self.learned.commands
+        )
 
     async def _choose(self, process: AcpProcess, held: Held, wanted: Wanted) -> list[str]:
         """Set what the turn wants; answers notices about what could not be set and does not matter much."""

@@ -144,9 +144,12 @@ class Translation:
         return [*events, request]
 
     def ended(self, result: Mapping[str, Any]) -> list[AgentEvent]:
-        """Translate the answer to `session/prompt`: its usage, unless that was told request by request."""
-        usage = _usage(result.get("usage"), self._context)
-        return [usage] if usage is not None and not self._counted else []
+        """Translate the answer to `session/prompt`: calls that never began, and its usage, unless that was told request by request."""
+        unbegun = [call for call in self._calls.values() if call.status == "pending"]
+        for call in unbegun:
+            call.status = "failed"  # not every agent tells so of one it was not allowed
+        usage = _usage(result.get("usage") or _quota(result), self._context)
+        return [*(call.event() for call in unbegun), *([usage] if usage is not None and not self._counted else [])]
 
     def _tool(self, update: Mapping[str, Any], *, asked: bool = False) -> list[AgentEvent]:
         call_id = str(update.get("toolCallId") or "")
@@ -274,6 +277,14 @@ def _usage(found: Any, context: int | None) -> Usage | None:
     # Some count cached tokens as input, some beside it; the total tells.
     beside = _count(found.get("totalTokens")) >= given + written + cached + stored
     return Usage(given + (cached + stored if beside else 0), cached, written, context)
+
+
+def _quota(result: Mapping[str, Any]) -> Any:
+    """What gemini tells in its own way."""
+    meta = result.get("_meta")
+    quota = meta.get("quota") if isinstance(meta, Mapping) else None
+    counts = quota.get("token_count") if isinstance(quota, Mapping) else None
+    return {"inputTokens": counts.get("input_tokens"), "outputTokens": counts.get("output_tokens")} if isinstance(counts, Mapping) else None
 
 
 def _entries(entries: Any) -> Iterator[PlanEntry]:

@@ -35,6 +35,7 @@ class Roster:
         self._bell = Wake(clock)
         self._probed = {name: asyncio.Event() for name in backends}
         self._found: dict[str, tuple[AgentFacts, ...]] = {}
+        self._recorded: dict[str, tuple[AgentFacts, ...]] = {}
         self._some = asyncio.Semaphore(AT_ONCE)
         self._task: asyncio.Task[None] | None = None
 
@@ -64,6 +65,7 @@ class Roster:
             try:
                 wanted = await self._store.probe_wanted(self._host)
                 if first or wanted != done:
+                    self._recorded.clear()
                     await self._round(self._backends)
                     done, first = wanted, False
                 elif unfinished := {name for name, found in self._found.items() if any(facts.unfinished for facts in found)}:
@@ -86,7 +88,9 @@ class Roster:
         async with self._some:
             found = self._found[name] = await self._facts(name, backend)
         self._probed[name].set()
-        await self._store.record_agents(self._host, found)
+        if self._recorded.get(name) != found:  # what is unfinished is looked at again and again, and mostly the same
+            await self._store.record_agents(self._host, found)
+            self._recorded[name] = found
 
     async def _facts(self, name: str, backend: Backend) -> tuple[AgentFacts, ...]:
         """What a probe finds, in bounded time; one that goes wrong is a fact as well."""

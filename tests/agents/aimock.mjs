@@ -32,12 +32,17 @@ const TOOLS = {
   run: [/^(run|bash|shell|run_shell_command|exec_command)$/i, { command: /^(command|cmd)$/i, description: /^description$/i, freely: /^sandbox_permissions$/, why: /^justification$/ }],
 };
 
+// What aimock leaves out of gemini's requests: its tools' parameters are `parametersJsonSchema`.
+const UNTOLD = { write_file: { file_path: 0, content: 0 }, replace: { file_path: 0, old_string: 0, new_string: 0 }, read_file: { file_path: 0 }, run_shell_command: { command: 0, description: 0 } };
+
 const unescape = (text) =>
   text.replace(/\\(u[0-9a-fA-F]{4}|.)/g, (_, e) => ({ n: "\n", t: "\t", 0: "\0", "\\": "\\" })[e] ?? (e.length === 5 ? String.fromCharCode(parseInt(e.slice(1), 16)) : e));
 
 const textOf = (content) => (typeof content === "string" ? content : Array.isArray(content) ? content.map((part) => part.text ?? "").join("\n") : "");
-// Without what an agent puts there itself: qwen lists its skills in the user's message, a word a line, and one is called "loop".
-const saidBy = (message) => textOf(message.content).replace(/<system-reminder>[^]*?<\/system-reminder>/g, "");
+// Without what an agent puts there itself: qwen lists its skills in the user's message, a word a line, and one is called "loop";
+// gemini tells where it is in front of the first prompt, with no new line between.
+const said = (text) => text.replace(/<(system-reminder|session_context)>[^]*?<\/\1>/g, "");
+const saidBy = (message) => said(textOf(message.content));
 
 function parseLine(line) {
   const joined = line.startsWith("+");
@@ -62,8 +67,7 @@ const isTool = (step) => step.kind in TOOLS || ["call", "badjson", "unknowntool"
 function responses(prompt) {
   const groups = [];
   let open = { steps: [] };
-  const said = prompt.replace(/<system-reminder>[^]*?<\/system-reminder>/g, ""); // qwen puts its own words there, `loop` among them
-  for (const step of said.split("\n").map((line) => parseLine(line.trim())).filter(Boolean)) {
+  for (const step of said(prompt).split("\n").map((line) => parseLine(line.trim())).filter(Boolean)) {
     if (step.joined && groups.length && open.steps.length === 0) groups.at(-1).steps.push(step);
     else {
       open.steps.push(step);
@@ -89,7 +93,7 @@ function toolCall(step, req) {
   if (!tool && step.kind === "read") return toolCall({ kind: "run", command: `cat '${step.path}'`, description: "read" }, req);
   if (!tool) return { name: step.kind, arguments: JSON.stringify(step) };
   const values = {};
-  for (const property of Object.keys(tool.parameters?.properties ?? {}))
+  for (const property of Object.keys(tool.parameters?.properties ?? UNTOLD[tool.name] ?? {}))
     for (const [field, pattern] of Object.entries(parameters))
       if (pattern.test(property) && step[field] !== undefined) values[property] = field === "path" ? placed(step.path, property, req) : step[field];
   return { name: tool.name, arguments: JSON.stringify(values) };

@@ -223,3 +223,15 @@ if __name__ == "__main__":
     for name in AGENTS:
         lines = [json.dumps(event, ensure_ascii=False) for event in spoken(name)]
         (GOLDEN / f"{name}.events.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_what_was_asked_for_and_never_began_has_failed_at_the_end() -> None:
+    """gemini says nothing more of a call it was not allowed, and tells tokens in its own way."""
+    translation = Translation("/w")
+    translation.asked("1", {"toolCallId": "a", "status": "pending", "title": "touch no", "kind": "execute"})
+    told = translation.ended({"stopReason": "end_turn", "_meta": {"quota": {"token_count": {"input_tokens": 7, "output_tokens": 2}}}})
+    call, usage = told
+    assert isinstance(call, ToolCall)
+    assert call.status == "failed"
+    assert usage == Usage(7, 0, 2)
+    assert Translation("/w").ended({"_meta": {"quota": {"token_count": None}}}) == []

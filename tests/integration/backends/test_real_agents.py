@@ -19,6 +19,7 @@ PACKAGES = {
     "goose": "@aaif/goose-binary-linux-x64",
     "claude": "@anthropic-ai/claude-agent-sdk",
     "codex": "@openai/codex",
+    "gemini": "@google/gemini-cli",
     "qwen": "@qwen-code/qwen-code",
 }
 

@@ -14,7 +14,7 @@ from nodebench import QUICK, House
 from coder.errors import InvalidInput
 from coder.events import Command
 from coder.ports import AgentFacts
-from coder.runtime.roster import PROBE_SECONDS
+from coder.runtime.roster import LOOK_SECONDS, PROBE_SECONDS
 from coder.task import AgentSession, ExecutionPath
 
 KEPT = AgentSession("ses_1", "hash", "one-0")
@@ -192,3 +192,16 @@ async def test_agents_are_looked_for_again_when_somebody_asks(house: House) -> N
     task = await house.add("say x", agent="goose")
     assert await house.ended(task) == ["completed"]
     assert ((await house.task(task))["agent_used"], asker.probes) == ("goose", 2)
+
+
+async def test_what_an_agent_tells_later_is_recorded_without_anybody_asking(house: House) -> None:
+    clock = house.clock = FakeClock()
+    asker = with_asker(house)
+    asker.found = AgentFacts("goose", ExecutionPath.ACP, True, unfinished=True)
+    await house.node(replace(QUICK, poll=1e6, lease=1e7, beat=1e6))
+    first = await house.until("select probed_at from available_agents where agent = 'goose'")
+    asker.found = AgentFacts("goose", ExecutionPath.ACP, True, modes=("auto",))
+    await clock.asleep(LOOK_SECONDS)
+    await clock.advance(LOOK_SECONDS)
+    assert await house.until("select probed_at from available_agents where agent = 'goose' and modes::text like '%auto%'") > first
+    assert asker.probes == 2
