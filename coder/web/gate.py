@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -46,6 +47,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 ACTOR = "coder.actor"
+STILL_KNOWN = "coder.still_known"
+"""Where a socket, which outlives its handshake, finds a call that raises `Unauthorized` once who asks is not let in any more."""
 LOCAL = "local"
 TOKEN_PROTOCOL = "bearer."
 """A WebSocket offers its token as a subprotocol that begins so; never in its address, which is logged."""
@@ -136,12 +139,13 @@ class Gate:
                 key = offered.removeprefix(KEY_PROTOCOL)
         cookie = HTTPConnection(scope).cookies.get(cookie_name(headers), "")
         if scheme.lower() == "bearer" and token.strip():
-            scope[ACTOR] = await self._name_of("token_known", digest(token.strip()))
+            known = partial(self._name_of, "token_known", digest(token.strip()))
         elif cookie and key:
             check_origin(headers)
-            scope[ACTOR] = await self._name_of("login_known", digest(cookie + key))
+            known = partial(self._name_of, "login_known", digest(cookie + key))
         else:
             raise Unauthorized
+        scope[ACTOR], scope[STILL_KNOWN] = await known(), known
 
     async def _name_of(self, statement: str, token: bytes) -> str:
         if token == self._local:

@@ -2,8 +2,8 @@
 
 A receiver reads operations one by one, a sender sends what waits: frames that belong to this socket (`seq` 0) first, then the
 client's outbox, many frames as one JSON array. A timer pings, and ends a socket that was not heard of for two intervals or
-that does not let anything be sent for so long. Every end has a code and a reason: 4400 what was sent cannot be read, 4408 no
-sign of life, 4409 the client has a newer socket, 4429 too much at once, 1009 too large.
+that does not let anything be sent for so long. Every end has a code and a reason: 4400 what was sent cannot be read, 4401 the token or
+login holds no longer, 4408 no sign of life, 4409 the client has a newer socket, 4429 too much at once, 1009 too large.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from starlette.types import Receive, Scope, Send
 
 from coder import operations
 from coder.config import Settings
-from coder.errors import CoderError, InvalidInput, TooMany
+from coder.errors import CoderError, InvalidInput, TooMany, Unauthorized
 from coder.frames import Accepted, ErrorFrame, Frame, Hello, Ping
 from coder.ports import Door
 from coder.runtime.clients import Client, unnumbered
 from coder.runtime.watching import Watching
-from coder.web.gate import ACTOR, check_json
+from coder.web.gate import ACTOR, STILL_KNOWN, check_json
 from coder.web.problems import of_error, sentence
 
 PROTOCOL = "coder.v1"
@@ -88,6 +88,8 @@ class Socket:
         self._door = door
         self._ping = ping
         self._actor = str(scope[ACTOR])
+        self._still_known = scope[STILL_KNOWN]
+        self._checking: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._replies: list[bytes] = []
@@ -116,6 +118,8 @@ class Socket:
             await asyncio.wait({*tasks, self._over}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._timer.cancel()
+            if self._checking is not None:
+                tasks.append(self._checking)
             for task in tasks:
                 task.cancel()
             results = [*await asyncio.gather(*tasks, return_exceptions=True), self._over.exception() if self._over.done() else None]
@@ -202,8 +206,12 @@ class Socket:
         match operation:
             case operations.Ack(seq=seq):
                 client.outbox.acknowledge(seq, self._loop.time())
+                return
             case operations.Pong():
                 client.outbox.seen = self._loop.time()
+                return
+        await self._check()
+        match operation:
             case operations.ChatSubscribe(session_id=session):
                 await self._watching.subscribe(client, str(session))
             case operations.ChatUnsubscribe(session_id=session):
@@ -283,15 +291,34 @@ class Socket:
         now = self._loop.time()
         late, self._due = now - self._due > self._ping / 2, now + self._ping
         if now - self._heard > 2 * self._ping and not late:
-            if not self._over.done():
-                self._over.set_exception(Closed(4408, f"Nothing was heard of this client for {2 * self._ping:g} s."))
+            self._end(Closed(4408, f"Nothing was heard of this client for {2 * self._ping:g} s."))
             return
         self._timer = self._loop.call_later(self._ping, self._tick)
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._look())
         try:
             self._reply(Ping())
         except Closed as closed:
-            if not self._over.done():
-                self._over.set_exception(closed)
+            self._end(closed)
+
+    async def _look(self) -> None:
+        try:
+            await self._check()
+        except Closed as closed:
+            self._end(closed)
+        except CoderError as error:  # nobody can say; the next ping asks again
+            log.debug("whether a socket may stay could not be seen", why=error.message)
+
+    async def _check(self) -> None:
+        """Whether who opened this socket would still be let in. Raises `Closed` when not, `Unavailable` when nobody can say."""
+        try:
+            await self._still_known()
+        except Unauthorized:
+            raise Closed(4401, "The token or login of this socket holds no longer; connect again with another.") from None
+
+    def _end(self, closed: Closed) -> None:
+        if not self._over.done():
+            self._over.set_exception(closed)
 
 
 def _batches(contents: list[bytes]) -> list[list[bytes]]:

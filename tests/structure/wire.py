@@ -121,10 +121,11 @@ together; parts are shown by number; a `tool_call` replaces the earlier one of i
 `change_pending` and `task_state` whenever the tables say so. Show what a user typed until the history, the queue or a turn has it.
 
 **Bounds.** An operation may have {OPERATION_CHARACTERS:,} characters, `chat.send` 4 MiB (a task's input 1 MiB); a client may watch
-{SUBSCRIPTIONS} sessions. A ping that is not answered twice closes the socket.
+{SUBSCRIPTIONS} sessions at once. A ping that is not answered twice closes the socket. With each ping, and with each operation but
+`ack` and `pong`, it is seen whether the token or login still holds; a socket of one that was revoked is closed within two pings.
 
-**Close codes.** 1009 too large · 1012 the server stops · 4400 not an operation · 4408 no sign of life · 4409 this client id has a newer
-socket: take a new id if you live · 4429 too much at once.
+**Close codes.** 1009 too large · 1012 the server stops · 4400 not an operation · 4401 the token or login holds no longer · 4408 no
+sign of life · 4409 this client id has a newer socket: take a new id if you live · 4429 too much at once.
 """
 
 

@@ -99,7 +99,7 @@ class LiveHouse:
             subprocess.run(["git", *command], env={**os.environ, **who}, check=True)
         return path
 
-    async def server(self, *, ping: float = 25.0, poll: float = 0.5, hub: Watching | None = None) -> Server:
+    async def server(self, *, ping: float = 25.0, poll: float = 0.5, max_sockets: int = 2000) -> Server:
         """An API in this process."""
         clock = SystemClock()
         pool, frames = await open_pool(self.dsn, size=4, plan_anew=True), await open_pool(self.dsn, size=4)
@@ -110,7 +110,7 @@ class LiveHouse:
         self._stack.push_async_callback(listener.stop)
         await watching.start(listener)
         self._stack.push_async_callback(watching.stop)
-        settings = Settings(_env_file=None, ping_seconds=ping)  # type: ignore[call-arg]
+        settings = Settings(_env_file=None, ping_seconds=ping, max_sockets=max_sockets)  # type: ignore[call-arg]
         app = build(PostgresDoor(pool, clock), settings, uuid4(), watching)
         listening = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5, **protocol.SETTINGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import socket as sockets
 from contextlib import suppress
@@ -15,6 +16,8 @@ from tab import TOKEN, Tab
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from coder.errors import Unavailable
+from coder.postgres.door import PostgresDoor
 from coder.runtime.clients import SUBSCRIPTIONS
 
 OPEN = script(["say", "hello"], ["gate", "go"], ["say", " again"])
@@ -164,12 +167,9 @@ async def test_a_client_that_gives_no_sign_of_life_is_closed_and_one_that_answer
     await still_well(house, alive)
 
 
-async def test_a_client_that_never_reads_is_dropped_and_nobody_waits_for_it(house: LiveHouse) -> None:
-    server = await house.server(ping=2.0)
-    await house.node(server.watching)
-    big = script(["big", 30, 200_000], ["gate", "go"], ["say", "done"])
-    _, session = await house.add(big)
-    host, port = server.url.removeprefix("http://").rstrip("/").split(":")
+async def deaf(url: str) -> sockets.socket:
+    """A WebSocket whose other side takes nothing but its handshake."""
+    host, port = url.removeprefix("http://").rstrip("/").split(":")
     raw = sockets.socket()
     raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
     raw.setblocking(False)
@@ -181,9 +181,22 @@ async def test_a_client_that_never_reads_is_dropped_and_nobody_waits_for_it(hous
     )
     await loop.sock_sendall(raw, handshake.encode())
     assert b" 101 " in await loop.sock_recv(raw, 4096)
+    return raw
+
+
+async def shout(raw: sockets.socket, operation: dict[str, Any]) -> None:
+    text = json.dumps(operation).encode()
+    await asyncio.get_running_loop().sock_sendall(raw, bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+
+
+async def test_a_client_that_never_reads_is_dropped_and_nobody_waits_for_it(house: LiveHouse) -> None:
+    server = await house.server(ping=2.0)
+    await house.node(server.watching)
+    big = script(["big", 30, 200_000], ["gate", "go"], ["say", "done"])
+    _, session = await house.add(big)
+    raw = await deaf(server.url)
     for operation in ({"type": "hello", "client_id": "never-reads"}, {"type": "chat.subscribe", "session_id": session}):
-        text = json.dumps(operation).encode()
-        await loop.sock_sendall(raw, bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+        await shout(raw, operation)
     tab = house.tab(server.url)
     await tab.open()
     view = await tab.subscribe(session)
@@ -196,3 +209,100 @@ async def test_a_client_that_never_reads_is_dropped_and_nobody_waits_for_it(hous
         while client.socket is not None:  # noqa: ASYNC110 - nobody says so
             await asyncio.sleep(0.02)
     raw.close()
+
+
+async def test_who_asks_and_reads_no_answer_is_dropped(house: LiveHouse) -> None:
+    server = await house.server(ping=2.0)
+    other = house.tab(server.url)
+    await other.open()
+    raw = await deaf(server.url)
+    await shout(raw, {"type": "hello", "client_id": "asks-only"})
+    with suppress(OSError):  # dropped while it still asks
+        for number in range(100_000):
+            await shout(raw, {"type": "chat.subscribe", "session_id": f"{number}"})
+    client = server.watching.clients._clients["admin", "asks-only"]
+    async with asyncio.timeout(20):
+        while client.socket is not None:  # noqa: ASYNC110 - nobody says so
+            await asyncio.sleep(0.02)
+    raw.close()
+    await still_well(house, other)
+
+
+async def test_sockets_are_bounded_and_one_that_leaves_makes_room(house: LiveHouse) -> None:
+    server = await house.server(max_sockets=2)
+    first, second = house.tab(server.url), house.tab(server.url)
+    await first.open()
+    await second.open()
+    status, problem = await refused(server.url, additional_headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (status, problem["code"]) == (429, "too_many")
+    assert "CODER_MAX_SOCKETS" in problem["detail"]
+    await still_well(house, first)
+    await second.cut()
+    third = house.tab(server.url)
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(InvalidStatus):  # it is not known yet that the second has gone
+                await third.open()
+                break
+            await asyncio.sleep(0.02)
+    await still_well(house, third)
+    await still_well(house, first)
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["silent", "asking"])
+async def test_a_token_that_is_revoked_loses_its_open_sockets_and_no_other(house: LiveHouse, busy: bool) -> None:
+    token = "another-token"
+    await house.sql.execute("insert into api_tokens (name, hash) values ('guest', $1)", hashlib.sha256(token.encode()).digest())
+    server = await house.server(ping=25.0 if busy else 0.3)
+    guest, other = house.tab(server.url, token=token), house.tab(server.url)
+    await guest.open()
+    await other.open()
+    await still_well(house, guest)
+    await house.sql.execute("update api_tokens set revoked_at = now() where name = 'guest'")
+    async with asyncio.timeout(20):
+        while busy and not guest.closed:
+            with suppress(ConnectionClosed):
+                await guest.send({"type": "chat.unsubscribe", "session_id": "00000000-0000-0000-0000-000000000000"})
+            await asyncio.sleep(0.1)
+    await guest.until(lambda: guest.closed)
+    assert guest.end == (4401, "The token or login of this socket holds no longer; connect again with another.")
+    await still_well(house, other)
+    status, problem = await refused(server.url, subprotocols=["coder.v1", f"bearer.{token}"])
+    assert (status, problem["code"]) == (401, "unauthorized")
+
+
+async def test_a_database_that_is_away_closes_no_socket(house: LiveHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await house.server(ping=0.2)
+    tab = house.tab(server.url)
+    await tab.open()
+    asked = 0
+
+    async def away(self: PostgresDoor, statement: str, **parameters: Any) -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        raise Unavailable("The database is away.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgresDoor, "row", away)
+        await tab.until(lambda: asked >= 3)
+    await still_well(house, tab)
+
+
+async def test_two_tabs_of_one_browser_do_not_disturb_each_other(house: LiveHouse) -> None:
+    server = await house.server()
+    await house.node(server.watching)
+    _, session = await house.add(OPEN)
+    first, second = house.tab(server.url), house.tab(server.url)
+    for tab in (first, second):
+        await tab.open()
+        await tab.subscribe(session)
+        await tab.until(lambda tab=tab: tab.views[session].turns and tab.views[session].text == "hello")
+    await first.send({"type": "ack", "seq": 10**9})
+    await first.send({"type": "chat.unsubscribe", "session_id": session})
+    await first.cut()
+    await first.open(epoch="00000000-0000-0000-0000-000000000000")
+    house.open_gate("go")
+    for tab in (first, second):
+        await tab.until(lambda tab=tab: tab.views[session].ended or len(tab.views[session].messages) == 2)
+        assert tab.views[session].transcript == await house.transcript(session)
+    assert (second.resets, second.views[session].histories, second.closed) == (0, 1, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -248,3 +249,14 @@ async def test_a_watch_that_is_stopped_stops_nothing(house: LiveHouse) -> None:
     house.open_gate("go")
     await house.ended(task)
     assert await house.sql.fetchval("select state from tasks where id = $1", task) == "completed"
+
+
+async def test_a_watch_whose_token_is_revoked_ends_with_a_sentence(house: LiveHouse) -> None:
+    api = await house.process("api", ping_seconds="0.3")
+    await house.sql.execute("insert into api_tokens (name, hash) values ('guest', $1)", hashlib.sha256(b"guest-token").digest())
+    task, _ = await house.add("x")
+    terminal = await house.terminal("watch", str(task), url=api.url, token="guest-token")
+    await terminal.until(f"── task {task} is pending: for a dispatcher with a free slot\n")
+    await house.sql.execute("update api_tokens set revoked_at = now() where name = 'guest'")
+    assert await terminal.ended() == 6
+    assert terminal.shown.endswith("coder: The token or login of this socket holds no longer; connect again with another.\n")
