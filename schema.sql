@@ -315,6 +315,29 @@ create table frames (
     primary key (task_id, epoch, seq)
 ) with (autovacuum_vacuum_scale_factor = 0.05);
 
+-- Sessions whose provider's prompt cache is kept warm (coder/warming.py). Counters count since it was switched on; the epoch is
+-- that of the latest claim. `retention_seconds`: how old the cache was when the last warm still found it.
+create table cache_warming (
+    session_id        uuid primary key references sessions on delete cascade,
+    enabled           boolean not null default false,
+    interval_seconds  int not null default 240 check (interval_seconds between 10 and 86400),
+    next_warm_at      timestamptz,
+    last_warm_at      timestamptz,
+    epoch             bigint,
+    node_id           uuid,
+    warms             int not null default 0,
+    input_tokens      bigint not null default 0,
+    cached_tokens     bigint not null default 0,
+    output_tokens     bigint not null default 0,
+    last_input_tokens bigint,
+    last_cached_tokens bigint,
+    retention_seconds float8,
+    stopped           text check (stopped in ('tokens', 'idle')),
+    error             text,
+    check (enabled = (next_warm_at is not null))
+);
+create index cache_warming_due on cache_warming (next_warm_at) where enabled;
+
 -- What an agent itself remembers of a chat, as its last turn there left it. `active`: the process of that node may
 -- still hold it; `stopped`: that process was ended cleanly since; `lost`: nobody knows what state it is in.
 create table agent_sessions (
@@ -1084,6 +1107,10 @@ begin
     end if;
     update sessions set status = 'closed', closed_at = coalesce(closed_at, clock_timestamp()) where id = p_session;
     update session_queue set state = 'idle', held_by = null where session_id = p_session and state <> 'running';
+    update cache_warming set enabled = false, next_warm_at = null where session_id = p_session and enabled;
+    if found then
+        perform pg_notify('warming', p_session::text);
+    end if;
 end $$;
 
 create function coder.reopen_session(p_session uuid) returns void language plpgsql set coder.actor = 'node' as $$
@@ -1238,6 +1265,48 @@ begin
     update tasks set cancel_requested_at = clock_timestamp() where id = t.id;
     perform pg_notify('frames', p_session::text);
     return t.id;
+end $$;
+
+-- Keep the provider's prompt cache of a session warm, or not any longer; null: the other way round. Answers which it is now.
+create function coder.set_warming(p_session uuid, p_enabled boolean default null) returns boolean language plpgsql as $$
+declare
+    v_status text;
+    w cache_warming;
+begin
+    select status into v_status from sessions where id = p_session for share;  -- so that it is not closed meanwhile
+    if not found then
+        perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
+    end if;
+    insert into cache_warming (session_id) values (p_session) on conflict do nothing;
+    select * into w from cache_warming where session_id = p_session for update;
+    if not coalesce(p_enabled, not w.enabled) then
+        update cache_warming set enabled = false, next_warm_at = null, stopped = null where session_id = p_session;
+    elsif v_status = 'closed' then
+        perform coder.refuse('CD409', format('Session %s is closed; reopen it with coder.reopen_session(%L) first.', p_session, p_session));
+    elsif not w.enabled then
+        update cache_warming set enabled = true, next_warm_at = clock_timestamp() + make_interval(secs => interval_seconds), stopped = null,
+                error = null, warms = 0, input_tokens = 0, cached_tokens = 0, output_tokens = 0
+            where session_id = p_session;
+    end if;
+    perform pg_notify('warming', p_session::text);
+    return coalesce(p_enabled, not w.enabled);
+end $$;
+
+-- How often; the next time is that long from now.
+create function coder.set_warming_interval(p_session uuid, p_seconds numeric) returns int language plpgsql as $$
+begin
+    if p_seconds is null or p_seconds not between 10 and 86400 then
+        perform coder.refuse('CD422', format('A cache is kept warm every 10 to 86400 seconds; %s is not in between.', coalesce(p_seconds::text, 'nothing')));
+    end if;
+    perform from sessions where id = p_session;
+    if not found then
+        perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
+    end if;
+    insert into cache_warming as w (session_id, interval_seconds) values (p_session, round(p_seconds))
+        on conflict (session_id) do update set interval_seconds = excluded.interval_seconds,
+            next_warm_at = case when w.enabled then clock_timestamp() + make_interval(secs => excluded.interval_seconds) end;
+    perform pg_notify('warming', p_session::text);
+    return round(p_seconds);
 end $$;
 
 -- Make a workspace unless it is there; answers whether it was made.
@@ -2489,6 +2558,11 @@ begin
                         or x -> 'snapshot' -> 'empty' = 'false' or x -> 'unsnapshotted' = 'true'
                         or x -> 'agent_session' <> 'null' or x -> 'asked' = 'true')
         loop
+            update cache_warming w set next_warm_at = clock_timestamp() + make_interval(secs => w.interval_seconds)
+                where w.session_id = e.session_id and w.enabled;
+            if found then
+                perform pg_notify('warming', e.session_id::text);
+            end if;
             if e.state = 'pending' then  -- unless somebody asked for its end meanwhile
                 update tasks t set state = 'cancelled', ended_at = clock_timestamp(),
                         reason = case when (select s.status from sessions s where s.id = t.session_id) = 'closed' then 'session_closed' else 'user' end
@@ -2532,6 +2606,58 @@ begin
                x.session_id, null::bigint
         from unnest(v_tasks, v_theirs) as x(task_id, session_id);
     return query select 'left', null::bigint, null::uuid, l.session_id, l.epoch from coder.advance(v_sessions, v_epochs) l;
+end $$;
+
+-- Take a session whose prompt cache is to be kept warm now, and schedule its next warm; one that is about to have a turn is left.
+create function coder.claim_warming(p_node uuid, p_host uuid) returns table (
+    session_id uuid, epoch bigint, spent_tokens bigint, idle_seconds float8, model_history text, model text
+) language plpgsql as $$
+#variable_conflict use_column
+declare
+    w cache_warming;
+begin
+    perform from nodes n where n.id = p_node and n.lease_until > clock_timestamp();
+    if not found then
+        return;
+    end if;
+    select c.* into w from cache_warming c join session_queue q on q.session_id = c.session_id
+        where c.enabled and c.next_warm_at <= clock_timestamp() and q.state not in ('ready', 'running') and (q.host_id is null or q.host_id = p_host)
+        order by c.next_warm_at limit 1 for update of c skip locked;
+    if not found then
+        return;
+    end if;
+    update cache_warming c set epoch = nextval('epoch_seq'), node_id = p_node,
+            next_warm_at = clock_timestamp() + make_interval(secs => c.interval_seconds)
+        where c.session_id = w.session_id returning * into w;
+    return query
+        select w.session_id, w.epoch, w.input_tokens + w.output_tokens,
+               extract(epoch from clock_timestamp() - s.last_activity_at)::float8, k.model_history::text,
+               (select t.model from turns u join tasks t on t.id = u.task_id
+                where u.session_id = s.id and u.chat_id = k.id and t.execution_path = 'native' order by u.ordinal desc limit 1)
+        from sessions s left join lateral (
+            select c.id, c.model_history from chats c where c.session_id = s.id and c.closed_at is null order by c.created_at desc limit 1) k on true
+        where s.id = w.session_id;
+end $$;
+
+-- Record what became of a claim: what a warm took (null: none was sent, or it failed), or why there will be no more.
+create function coder.settle_warming(
+    p_session uuid, p_epoch bigint, p_input bigint, p_cached bigint, p_output bigint, p_stopped text, p_error text
+) returns boolean language plpgsql as $$
+begin
+    update cache_warming w set
+        last_warm_at = case when p_input is null then w.last_warm_at else clock_timestamp() end,
+        warms = w.warms + (p_input is not null)::int, input_tokens = w.input_tokens + coalesce(p_input, 0),
+        cached_tokens = w.cached_tokens + coalesce(p_cached, 0), output_tokens = w.output_tokens + coalesce(p_output, 0),
+        last_input_tokens = coalesce(p_input, w.last_input_tokens), last_cached_tokens = coalesce(p_cached, w.last_cached_tokens),
+        retention_seconds = case when p_input is null then w.retention_seconds
+                                 when p_cached > 0 then extract(epoch from clock_timestamp() - greatest(s.last_activity_at, w.last_warm_at)) end,
+        stopped = p_stopped, error = p_error, enabled = w.enabled and p_stopped is null,
+        next_warm_at = case when w.enabled and p_stopped is null then clock_timestamp() + make_interval(secs => w.interval_seconds) end
+    from sessions s where s.id = w.session_id and w.session_id = p_session and w.epoch = p_epoch;
+    if found then
+        perform pg_notify('warming', p_session::text);
+    end if;
+    return found;
 end $$;
 
 -- Keep what an agent remembers of a chat after a turn, or note that it must not be relied on (no id).

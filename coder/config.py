@@ -63,6 +63,10 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(
         28800.0, ge=0, description="How long one model request is tried again while its endpoint is overloaded or away; 0 = never"
     )
+    warming_tokens: int = Field(
+        2_000_000, ge=1, description="Tokens that keeping one session's prompt cache warm may take before it stops by itself"
+    )
+    warming_idle_seconds: float = Field(86400.0, gt=0, description="A session without a turn for so long is not kept warm any longer")
     command_seconds: float = Field(600.0, gt=0, description="Longest run of one command of the native agent")
     command_output_bytes: int = Field(262_144, ge=1024, description="Output of one command that the model gets to see")
 

@@ -257,7 +257,9 @@ class Reset(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Surface(SessionFrame):
-    """A surface as it is now; the answer to `surface.subscribe`."""
+    """A surface as it is now; the answer to `surface.subscribe`. The state of `cache-warming`: whether the prompt cache is kept warm, how
+    often, when the next warm is due (null when off; a past time while a turn runs) and the last one was, how much of the last
+    prompt came from the cache, how old the cache was then, what warms took since it was switched on, and why it stopped or failed."""
 
     type = "surface"
     surface: str
@@ -266,6 +268,8 @@ class Surface(SessionFrame):
 
 @dataclass(frozen=True, slots=True)
 class SurfaceUpdate(SessionFrame):
+    """The surface is another now."""
+
     type = "surface_update"
     surface: str
     state: dict[str, Any] = field(default_factory=dict)

@@ -86,7 +86,7 @@ class SurfaceUnsubscribe(Operation):
 
 
 class SurfaceInvoke(Operation):
-    """Use a control of a surface."""
+    """Use a control of a surface. `cache-warming` has `toggle` (true, false, or nothing: the other way round) and `interval` (seconds)."""
 
     type: Literal["surface.invoke"] = "surface.invoke"
     session_id: UUID

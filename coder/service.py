@@ -25,6 +25,7 @@ import uvicorn
 
 from coder.backends.guardian import Guardians
 from coder.backends.limits import Limits
+from coder.backends.native_warm import NativeCache
 from coder.backends.project_commands import GuardedCommands
 from coder.backends.registry import build_backends, make_sandbox, read_registry
 from coder.config import Role, Settings
@@ -44,9 +45,11 @@ from coder.postgres.permissions import PostgresPermissions
 from coder.postgres.pool import open_pool
 from coder.postgres.schema import migrate
 from coder.postgres.tasks import PostgresTasks
+from coder.postgres.warming import PostgresWarming
 from coder.runtime.clock import SystemClock
 from coder.runtime.node import Node, Pace, Worlds
 from coder.runtime.watching import Watching
+from coder.warming import Bounds
 from coder.web import page, protocol
 from coder.web.app import build
 from coder.where import data_dir
@@ -160,14 +163,15 @@ class Service:
             url, watching = None, None
             # The node last, so that it is the first to stop: it claims nothing from then on, and while it drains the API still answers.
             if self._role != "dispatch":
-                watching = Watching(frames, self._clock, poll=self._settings.poll_seconds)
+                watching = Watching(frames, PostgresWarming(told), self._clock, poll=self._settings.poll_seconds)
                 stack.push_async_callback(watching.stop)
                 await watching.start(wakeups)
                 url = await stack.enter_async_context(self._web(door, watching))
                 note(url)
             if self._role != "api":
                 permissions = PostgresPermissions(queue)
-                await stack.enter_async_context(self._node(tasks, PostgresChanges(queue), permissions, frames, wakeups, watching))
+                changes, warming = PostgresChanges(queue), PostgresWarming(queue)
+                await stack.enter_async_context(self._node(tasks, changes, permissions, frames, warming, wakeups, watching))
             # Made last, so that one that is shown once is not lost to something that did not start.
             token = await self._ensure_token(door)
             await ready(Ready(url, await self._panel(door, url), token, dsn))
@@ -210,6 +214,7 @@ class Service:
         changes: PostgresChanges,
         permissions: PostgresPermissions,
         frames: PostgresFrames,
+        warming: PostgresWarming,
         wakeups: Wakeups,
         watching: Watching | None,
     ) -> AsyncIterator[Node]:
@@ -229,6 +234,8 @@ class Service:
             clock=self._clock,
             permissions=permissions,
             frames=frames,
+            warming=warming,
+            cache=NativeCache(settings),
         )
         pace = Pace(
             slots=settings.max_turns,
@@ -241,6 +248,7 @@ class Service:
             retention=settings.retention_days * 86400,
             answer=settings.permission_seconds,
             checks=settings.max_checks,
+            warming=Bounds(settings.warming_tokens, settings.warming_idle_seconds),
         )
         node = Node(worlds, pace, self.host, slot.remember, watching)
         try:

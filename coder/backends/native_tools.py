@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,11 @@ class Answer:
 
     text: str
     exit_code: int | None = None
+
+
+def offered(tools: Tools) -> tuple[Callable[..., Awaitable[Answer]], ...]:
+    """What the model is offered, in the order it is told; the order is part of the prompt."""
+    return (tools.list, tools.read, tools.search, tools.edit, tools.write, tools.run)
 
 
 class Tools:

@@ -32,7 +32,7 @@ from coder.backends.native_events import Translation, usage_of
 from coder.backends.native_failures import explain
 from coder.backends.native_history import complete, grown, load, summary, thinking_field
 from coder.backends.native_model import Models
-from coder.backends.native_tools import Answer, Tools
+from coder.backends.native_tools import Answer, Tools, offered
 from coder.backends.sandbox import Cell
 from coder.backends.turn_log import TurnLog
 from coder.config import Settings
@@ -268,9 +268,7 @@ class NativeTurn:
         return failure
 
     def _offered(self) -> list[Tool[object]]:
-        tools = self._tools
-        offered = (tools.list, tools.read, tools.search, tools.edit, tools.write, tools.run)
-        return [Tool(self._offer(tool), takes_ctx=False, sequential=True) for tool in offered]
+        return [Tool(self._offer(tool), takes_ctx=False, sequential=True) for tool in offered(self._tools)]
 
     def _offer(self, tool: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[ToolReturn[str]]]:
         """A tool as the run calls it: with clean arguments, and with failures as sentences to the model."""

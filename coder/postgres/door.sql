@@ -145,6 +145,14 @@ from (select coder.set_cwd(:session_id, :cwd) as id) done, lateral (select * fro
 select json_build_object('explicit', s.cwd, 'effective', s.effective_cwd) as row
 from (select coder.set_cwd(:session_id, null) as id) done, lateral (select * from coder.show_session(done.id)) s;
 
+-- name: warming_toggle
+select row_to_json(x) as row from (select :session_id::uuid as id, coder.set_warming(:session_id, :enabled) as enabled) x;
+
+-- name: warming_interval
+select row_to_json(x) as row from (
+    select :session_id::uuid as id, coder.set_warming_interval(:session_id, :seconds::numeric) as interval_seconds
+) x;
+
 -- name: workspace_list
 select row_to_json(x) as row from (
     select id, last_activity_at from coder.workspace_activity

@@ -20,7 +20,7 @@ from coder.ports import Clock
 from coder.postgres.statements import load
 
 STATEMENTS = load("server.sql")
-CHANNELS = ("tasks_new", "tasks_cancel", "decisions_new", "permissions", "agents_probe", "frames")
+CHANNELS = ("tasks_new", "tasks_cancel", "decisions_new", "permissions", "agents_probe", "frames", "warming")
 PROBE_SECONDS = 10.0
 ECHO_SECONDS = 5.0
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)

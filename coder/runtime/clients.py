@@ -50,11 +50,7 @@ class Subscription:
         held = self._held
         if held is None:
             if told.turn == 0 or told.turn > self.floor:
-                client = self.client
-                if client.outbox.push(told):
-                    client.bell.set()
-                else:
-                    client.reset(SLOW)
+                self.client.tell(told)
             return
         held.append(told)
         self._weight += told.weight
@@ -70,17 +66,32 @@ class Subscription:
 
 
 class Client:
-    """One client. Attributes: bell: rung when something waits; socket: whoever sends it, None while the client is away."""
+    """One client. Attributes: bell: rung when something waits; socket: whoever sends it, None while the client is away;
+    surfaces: those it sees, by session and name."""
 
-    __slots__ = ("_hub", "bell", "id", "outbox", "socket", "subscriptions")
+    __slots__ = ("_hub", "bell", "id", "outbox", "socket", "subscriptions", "surfaces")
 
     def __init__(self, id: str, hub: Hub, now: float) -> None:
         self.id = id
         self.outbox = Outbox(now)
         self.subscriptions: dict[str, Subscription] = {}
+        self.surfaces: set[tuple[str, str]] = set()
         self.bell = asyncio.Event()
         self.socket: object | None = None
         self._hub = hub
+
+    def tell(self, told: Told) -> None:
+        """Push a frame; a client that does not read what it has is reset."""
+        if self.outbox.push(told):
+            self.bell.set()
+        else:
+            self.reset(SLOW)
+
+    def see(self, session: str, surface: str) -> None:
+        """Note that it sees a surface from now on. Raises `TooMany`."""
+        if (session, surface) not in self.surfaces and len(self.surfaces) >= SUBSCRIPTIONS:
+            raise TooMany(f"A client may see {SUBSCRIPTIONS} surfaces at once; unsubscribe from one before {surface} of session {session}.")
+        self.surfaces.add((session, surface))
 
     def reset(self, why: str) -> None:
         """Let go of everything: the client has to subscribe again."""
@@ -107,6 +118,7 @@ class Client:
             self._hub.unsubscribe(session, subscription)
 
     def leave(self) -> None:
+        self.surfaces.clear()
         for session in list(self.subscriptions):
             self.unsubscribe(session)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
@@ -28,8 +28,10 @@ from coder.runtime.rescuer import Rescuer
 from coder.runtime.reviewer import Reviewer
 from coder.runtime.roster import Roster
 from coder.runtime.slots import Slots
+from coder.runtime.warmer import Warmer
 from coder.runtime.watchdog import Limits
 from coder.runtime.watching import Watching
+from coder.warming import Bounds, PromptCache, WarmingStore
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +51,8 @@ class Worlds:
     commands: ProjectCommands
     permissions: PermissionStore
     frames: FrameLog
+    warming: WarmingStore | None = None
+    cache: PromptCache | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Pace:
     retention: float
     answer: float = 900.0
     checks: int = 2
+    warming: Bounds = field(default_factory=Bounds)
 
 
 class Node:
@@ -124,6 +129,11 @@ class Node:
         )
         self.janitor = Janitor(changes, worktrees, clock, host=host, retention=pace.retention)
         self._inflight.on_ended(self._rescuer.turn_ended)
+        self._warmer = (
+            Warmer(worlds.warming, worlds.cache, self._lease, clock, host=host, poll=pace.poll, bounds=pace.warming)
+            if worlds.warming is not None and worlds.cache is not None
+            else None
+        )
 
     async def start(self, crashed: Sequence[UUID] = ()) -> None:
         """Take up work. `crashed`: nodes of this host whose processes and agents are known to be gone."""
@@ -143,6 +153,10 @@ class Node:
         wakeups.on("tasks_new", self._checker.make_way)  # a session's next turn comes before the check of its last
         wakeups.on("permissions", self._asking.wake)
         wakeups.on("agents_probe", self._roster.wake)
+        if self._warmer is not None:
+            wakeups.on("warming", self._warmer.wake)
+            wakeups.on("tasks_new", self._warmer.turn_near)
+            self._warmer.start()
         await wakeups.start()
         self._rescuer.start()
         self._reviewer.start()
@@ -153,6 +167,8 @@ class Node:
     async def stop(self) -> None:
         """Drain: claim nothing more, let turns finish for a while, interrupt the rest, leave nothing behind."""
         await self._dispatcher.stop_claiming()
+        if self._warmer is not None:
+            await self._warmer.stop()
         await self.janitor.stop()
         await self._checker.stop()
         self._inflight.drain()

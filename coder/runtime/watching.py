@@ -20,6 +20,8 @@ from coder.ports import Clock, Wakeups
 from coder.runtime.clients import Client, Clients, Subscription
 from coder.runtime.follower import Follower
 from coder.runtime.hub import Hub
+from coder.runtime.surfaces import Surfaces
+from coder.warming import WarmingLog
 
 AGAIN_SECONDS = 0.1
 AGAIN_TIMES = 20
@@ -31,9 +33,10 @@ log = structlog.get_logger(__name__)
 class Watching:
     """Args: poll: seconds between two looks when no bell rings."""
 
-    def __init__(self, sessions: SessionLog, clock: Clock, *, poll: float) -> None:
+    def __init__(self, sessions: SessionLog, warming: WarmingLog, clock: Clock, *, poll: float) -> None:
         self.hub = Hub()
         self.clients = Clients(self.hub, clock)
+        self.surfaces = Surfaces(warming, clock, poll=poll)
         self.follower = Follower(sessions, self.hub, clock, poll=poll, resync=self._resync)
         self._sessions = sessions
         self._clock = clock
@@ -45,8 +48,10 @@ class Watching:
         wakeups.on_hint("frames", self.follower.hint)
         for channel in ("tasks_new", "tasks_cancel", "decisions_new"):
             wakeups.on(channel, self.follower.ring)
+        wakeups.on_hint("warming", self.surfaces.hint)
         await wakeups.start()
         self.follower.start()
+        self._begin(self.surfaces.run(), "surfaces")
         self._begin(self.clients.run(), "clients")
 
     async def stop(self) -> None:

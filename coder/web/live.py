@@ -22,6 +22,7 @@ from coder.errors import CoderError, InvalidInput, TooMany, Unauthorized
 from coder.frames import Accepted, ErrorFrame, Frame, Hello, Ping
 from coder.ports import Door
 from coder.runtime.clients import Client, unnumbered
+from coder.runtime.surfaces import known
 from coder.runtime.watching import Watching
 from coder.web.gate import ACTOR, STILL_KNOWN, check_json
 from coder.web.problems import of_error, sentence
@@ -220,9 +221,25 @@ class Socket:
                 await self._chat_send(client, operation)
             case operations.HelloOperation():
                 raise InvalidInput("`hello` is the first message of a socket and comes once; open another socket for another client.")
-            case _:
+            case operations.SurfaceSubscribe(session_id=session, surface=surface):
+                await self._watching.surfaces.subscribe(client, str(session), surface)
+            case operations.SurfaceUnsubscribe(session_id=session, surface=surface):
+                client.surfaces.discard((str(session), surface))
+            case operations.SurfaceInvoke():
+                await self._invoke(operation)
+
+    async def _invoke(self, asked: operations.SurfaceInvoke) -> None:
+        """Use a control; whoever sees the surface is told once it is stored."""
+        known(asked.surface)
+        match asked.action, asked.value:
+            case "toggle", bool() | None as enabled:
+                await self._door.row("warming_toggle", session_id=asked.session_id, enabled=enabled)
+            case "interval", int() | float() as seconds if not isinstance(seconds, bool):
+                await self._door.row("warming_interval", session_id=asked.session_id, seconds=seconds)
+            case action, value:
                 raise InvalidInput(
-                    f"There is no surface {operation.surface!r} of this session; a surface that exists is listed in docs/wire.md."
+                    f"{asked.surface} has the actions `toggle` (true, false or nothing) and `interval` (seconds), not {action[:64]!r} "
+                    f"with {str(value)[:64]!r}."
                 )
 
     async def _chat_send(self, client: Client, asked: operations.ChatSend) -> None:

@@ -29,6 +29,7 @@ from coder.postgres.door import PostgresDoor
 from coder.postgres.frames import PostgresFrames
 from coder.postgres.listener import Listener
 from coder.postgres.pool import open_pool
+from coder.postgres.warming import PostgresWarming
 from coder.runtime.clock import SystemClock
 from coder.runtime.watching import Watching
 from coder.web import protocol
@@ -100,7 +101,7 @@ async def api(queue: Queue) -> AsyncIterator[tuple[Watching, int]]:
         await queue.connection.execute(
             "insert into api_tokens (name, hash) values ('bench', $1) on conflict do nothing", hashlib.sha256(b"bench").digest()
         )
-        watching, listener = Watching(PostgresFrames(frames), clock, poll=2), Listener(queue.dsn, clock)
+        watching, listener = Watching(PostgresFrames(frames), PostgresWarming(frames), clock, poll=2), Listener(queue.dsn, clock)
         stack.push_async_callback(listener.stop)
         await watching.start(listener)
         stack.push_async_callback(watching.stop)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from dataclasses import MISSING, fields
+from datetime import datetime, timedelta
 from typing import Any
 
 from coder import operations
@@ -41,6 +42,7 @@ from coder.frames import (
 )
 from coder.outbox import IDLE_SECONDS, KEPT_BYTES, KEPT_FRAMES, KEPT_MOST_SECONDS, KEPT_SECONDS, Told
 from coder.runtime.clients import SUBSCRIPTIONS
+from coder.warming import SURFACE, Warming, shown
 from coder.web.live import OPERATION_CHARACTERS
 
 SESSION = "4f0f2a52-1c62-4a8e-9f6f-0d4f1f9b7f11"
@@ -53,6 +55,8 @@ MESSAGE = {
     "id": "7c0f7a3e-95a1-4f0e-8f43-0c4be4b8a001", "ordinal": 12, "chat_id": CHAT, "task_id": 41, "role": "user", "state": "complete",
     "text": "Add a test", "reasoning": "", "tool_calls": [], "created_at": AT, "ended_at": AT, "client_message_id": "m-17",
 }  # fmt: skip
+WARMING = Warming(True, 240, datetime.fromisoformat(AT) + timedelta(seconds=240), datetime.fromisoformat(AT), 3, 36_000, 35_100, 3, 12_000,
+                  11_900, 241.5, None, None)  # fmt: skip
 QUEUED = {"task_id": 43, "text": "And document it", "client_message_id": "m-18", "created_at": AT}
 
 FRAMES: tuple[Frame, ...] = (
@@ -72,8 +76,8 @@ FRAMES: tuple[Frame, ...] = (
     TaskStateFrame(SESSION, 43, "pending", None, "And document it", "m-18"),
     TurnEnded(SESSION, 815, 42, "completed"),
     SessionHistory(SESSION, [MESSAGE], [QUEUED], False, CHANGE),
-    Surface(SESSION, "cache-warming", {"enabled": False}),
-    SurfaceUpdate(SESSION, "cache-warming", {"enabled": True}),
+    Surface(SESSION, SURFACE, shown(Warming(False, 240, None, None, 0, 0, 0, 0, None, None, None, None, None))),
+    SurfaceUpdate(SESSION, SURFACE, shown(WARMING)),
     Reset("What this client missed is not kept any more."),
     Hello("tab-1f3a9c", EPOCH, "replay"),
     Accepted("m-18", SESSION, 43, False),

@@ -32,6 +32,7 @@ from coder.postgres.listener import Listener
 from coder.postgres.permissions import PostgresPermissions
 from coder.postgres.pool import open_pool
 from coder.postgres.tasks import PostgresTasks
+from coder.postgres.warming import PostgresWarming
 from coder.runtime.clock import SystemClock
 from coder.runtime.node import Node, Pace, Worlds
 from coder.runtime.watching import Watching
@@ -105,7 +106,7 @@ class LiveHouse:
         pool, frames = await open_pool(self.dsn, size=4, plan_anew=True), await open_pool(self.dsn, size=4)
         self._stack.callback(pool.terminate)
         self._stack.callback(frames.terminate)
-        watching = Watching(PostgresFrames(frames), clock, poll=poll)
+        watching = Watching(PostgresFrames(frames), PostgresWarming(frames), clock, poll=poll)
         listener = Listener(self.dsn, clock)
         self._stack.push_async_callback(listener.stop)
         await watching.start(listener)

@@ -113,6 +113,7 @@ class Tab:
         self.answers: list[str] = []
         self.errors: list[dict[str, Any]] = []
         self.accepted: list[dict[str, Any]] = []
+        self.surfaces: list[dict[str, Any]] = []
         self.resets = 0
         self.batches = 0
         self.pings = 0
@@ -216,6 +217,9 @@ class Tab:
         self.cursor = seq
         if kind == "reset":
             await self._start_over(line)
+            return
+        if kind in ("surface", "surface_update"):
+            self.surfaces.append(frame)
             return
         session = frame["session_id"]
         assert session in self.wanted, "a frame of a session that nobody asked for"

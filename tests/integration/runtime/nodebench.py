@@ -27,9 +27,11 @@ from coder.postgres.listener import Listener
 from coder.postgres.permissions import PostgresPermissions
 from coder.postgres.pool import open_pool
 from coder.postgres.tasks import PostgresTasks
+from coder.postgres.warming import PostgresWarming
 from coder.runtime.clock import SystemClock
 from coder.runtime.node import Node, Pace, Worlds
 from coder.task import ExecutionPath, Project
+from coder.warming import PromptCache
 
 PATIENCE_SECONDS = 20.0
 BASE = "0" * 40
@@ -290,6 +292,7 @@ class House:
         self.notebook = Notebook()
         self.host = uuid4()
         self.clock: Clock = SystemClock()
+        self.cache: PromptCache | None = None
         self.wakeups: Callable[[], Wakeups] = lambda: Listener(dsn, SystemClock())
         self.wrap: Callable[[PostgresTasks], Any] = lambda store: store
         self.sql: asyncpg.Connection[Any]
@@ -324,6 +327,8 @@ class House:
             commands=NullCommands(),
             permissions=PostgresPermissions(queue),
             frames=PostgresFrames(queue),
+            warming=PostgresWarming(queue),
+            cache=self.cache,
         )
         node = Node(worlds, pace, host, lambda _: None)
         await node.start()

@@ -240,7 +240,7 @@ export interface SessionHistory {
   change_id: string | null;
 }
 
-/** A surface as it is now; the answer to `surface.subscribe`. */
+/** A surface as it is now; the answer to `surface.subscribe`. The state of `cache-warming`: whether the prompt cache is kept warm, how often, when the next warm is due (null when off; a past time while a turn runs) and the last one was, how much of the last prompt came from the cache, how old the cache was then, what warms took since it was switched on, and why it stopped or failed. */
 export interface Surface {
   type: "surface";
   seq: number;
@@ -249,6 +249,7 @@ export interface Surface {
   state: Record<string, unknown>;
 }
 
+/** The surface is another now. */
 export interface SurfaceUpdate {
   type: "surface_update";
   seq: number;
@@ -401,7 +402,7 @@ export interface SurfaceUnsubscribe {
   surface: string;
 }
 
-/** Use a control of a surface. */
+/** Use a control of a surface. `cache-warming` has `toggle` (true, false, or nothing: the other way round) and `interval` (seconds). */
 export interface SurfaceInvoke {
   type: "surface.invoke";
   session_id: string;
