@@ -148,7 +148,7 @@ class AcpProcess:
         assert guarded.stdout is not None
         assert guarded.stdin is not None
         self._logs.append(log)
-        self._wire = Wire(guarded.stdout, guarded.stdin, self._hear, self._odd)
+        self._wire = Wire(guarded.stdout, guarded.stdin, self._hear, self._print)
         self._tasks += [asyncio.create_task(self._drain(guarded)), asyncio.create_task(self._watch(guarded, self._wire))]
         self._connection = client.connect(client.Client(self._listener), self._wire)
         try:
@@ -239,11 +239,8 @@ class AcpProcess:
         held = self.sessions.get(session_id)
         return held.turn if held is not None else None  # type: ignore[return-value]
 
-    def _odd(self, line: bytes) -> None:
-        """A line on the standard output that is no message, a warning of some library: it goes the way of the errors."""
-        self._print(line[:TAIL_BYTES] + b"\n")
-
     def _print(self, chunk: bytes) -> None:
+        """Keep what it prints beside its messages: standard error, and lines on standard output that are none, warnings of libraries."""
         self._tail = (self._tail + chunk)[-TAIL_BYTES:]
         for log in list(self._logs):
             try:

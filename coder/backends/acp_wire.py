@@ -16,6 +16,8 @@ from typing import Any
 
 LINE_BYTES = 16 * 1024 * 1024
 CHUNK_BYTES = 65_536
+ODD_BYTES = 8 * 1024 * 1024
+ODD_LINE_BYTES = 4096
 
 Hear = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 
@@ -25,7 +27,8 @@ class Wire:
 
     Args:
         hear: takes a session's id and an update of it; the next message is read when it returns.
-        odd: takes a line that is no message.
+        odd: takes lines that are no messages, the beginning of each, as many as came at once: called for each of a flood of them,
+            it would leave the loop no time for anything else.
 
     Attributes:
         over: set when the agent's output has ended, or is read no further.
@@ -38,6 +41,8 @@ class Wire:
         self._hear = hear
         self._odd = odd
         self._lines = self._split()
+        self._strange = bytearray()
+        self._strange_bytes = 0
         self._sending = asyncio.Lock()
         self.over = asyncio.Event()
         self.complaint: str | None = None
@@ -47,10 +52,12 @@ class Wire:
         async for line in self._lines:
             message = _decoded(line)
             if message is None:
-                self._odd(line)
-            elif "id" in message:
+                self._strange += line[:ODD_LINE_BYTES] + b"\n"
+                continue
+            self._strange_bytes = 0
+            if "id" in message:
                 return message
-            elif message.get("method") == "session/update":
+            if message.get("method") == "session/update":
                 params = message.get("params")
                 update = params.get("update") if isinstance(params, dict) else None
                 if isinstance(params, dict) and isinstance(update, dict):
@@ -79,9 +86,18 @@ class Wire:
                 pieces, size = [], 0
                 if whole.strip():
                     yield whole
+                else:
+                    self._strange_bytes += 1
             if rest:
                 pieces.append(rest)
                 size += len(rest)
+            if self._strange:
+                self._odd(bytes(self._strange))
+                self._strange_bytes += len(self._strange)
+                self._strange.clear()
+            if self._strange_bytes > ODD_BYTES:
+                self.complaint = f"it printed {ODD_BYTES // 1024 // 1024} MB without a message of the protocol"
+                return
             if size > LINE_BYTES:
                 self.complaint = f"it sent a message longer than {LINE_BYTES // 1024 // 1024} MB"
                 return
@@ -90,6 +106,8 @@ class Wire:
 
 def _decoded(line: bytes) -> dict[str, Any] | None:
     """A line as a message, None when it is none; bytes that are no UTF-8 become U+FFFD."""
+    if not line.lstrip().startswith(b"{"):
+        return None
     try:
         message = json.loads(line.decode("utf-8", "replace"))
     except (ValueError, RecursionError):

@@ -370,6 +370,8 @@ async def test_an_agent_that_wants_a_login_or_cannot_be_run_is_unavailable(tmp_p
     for command, found in (
         (("no-such-agent",), "no program of that name"),
         (("sh", "-c", "echo no >&2; exit 4"), "exit code 4; the last it printed: no"),
+        (("yes",), "it printed 8 MB without a message of the protocol, by signal 15; the last it printed: y"),
+        (("yes", ""), "it printed 8 MB without a message of the protocol"),
     ):
         async with bench(tmp_path, "broken", AgentSpec(protocol="acp", command=command)) as agent:
             played = await agent.chat("broken").play("say x")
