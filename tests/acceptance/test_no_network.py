@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,10 +140,14 @@ def named(tmp_path_factory: pytest.TempPathFactory, model_server: ModelServer, a
 
 @pytest.fixture
 def projects(coder: Coder, package: Checkout, tmp_path: Path) -> tuple[str, str]:
+    return two_projects(coder, package, tmp_path)
+
+
+def two_projects(coder: Coder, package: Checkout, folder: Path) -> tuple[str, str]:
     """Two clones with the scripts in their history: a project with the network, and one without."""
-    names = (f"{tmp_path.name}-on", f"{tmp_path.name}-off")
+    names = (f"{folder.name}-on", f"{folder.name}-off")
     for name in names:
-        checkout = clone_of(package.path, tmp_path / name)
+        checkout = clone_of(package.path, folder / name)
         checkout.write("reach.py", REACH)
         checkout.write("hold.sh", HOLD)
         checkout.commit("scripts")
@@ -166,18 +171,36 @@ def answer(coder: Coder, task: dict[str, Any]) -> str:
     return next(message["text"] for message in messages if message["task_id"] == task["id"] and message["role"] == "assistant")
 
 
+@dataclass
+class Begun:
+    """Turns of all agents that run at once, one with the network and one without: most of their time is their agents' starts."""
+
+    listener: Listener
+    tasks: dict[str, tuple[int, int]]
+
+
+@pytest.fixture(scope="module")
+def begun(coder: Coder, package: Checkout, model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begun]:
+    made, port = Begun(Listener(), {}), model_server.url.rpartition(":")[2]
+    on, off = two_projects(coder, package, tmp_path_factory.mktemp("begun"))
+
+    def queue(agent: str, project: str, word: str) -> int:
+        steps = lines(agent, f"run: {PYTHON} -IS reach.py {port} {made.listener.port} '{word}'")
+        return coder.queue(project, *steps, agent=agent, mode_id=MODES.get(agent))
+
+    for agent in (ACP, PTY, *PROGRAMS):
+        made.tasks[agent] = (queue(agent, on, f"<{agent} on>"), queue(agent, off, f"<{agent} off>"))
+    yield made
+    made.listener.close()
+
+
 @pytest.mark.parametrize("agent", [ACP, PTY, *PROGRAMS])
-def test_without_network_the_model_is_reached_and_nothing_else_and_with_it_all_is_as_before(
-    agent: str, coder: Coder, projects: tuple[str, str], other: Listener, model_server: ModelServer
-) -> None:
-    port = model_server.url.rpartition(":")[2]
-    steps = {name: lines(agent, f"run: {PYTHON} -IS reach.py {port} {other.port} {name}") for name in projects}
-    tasks = [coder.queue(name, *steps[name], agent=agent, mode_id=MODES.get(agent)) for name in projects]
-    on, off = (coder.ended(task, seconds=START) for task in tasks)
+def test_without_network_the_model_is_reached_and_nothing_else_and_with_it_all_is_as_before(agent: str, coder: Coder, begun: Begun) -> None:
+    on, off = (coder.ended(task, seconds=START) for task in begun.tasks[agent])
     assert (on["agent_used"], off["agent_used"]) == (agent, agent)
     assert reached(coder, off) == ALONE
     assert reached(coder, on)[:2] == ["model open", "other open"]
-    assert other.heard == [projects[0]]
+    assert [word for word in begun.listener.heard if word.startswith(f"<{agent} ")] == [f"<{agent} on>"]
     for task in (on, off):
         assert "This is the scripted model" in answer(coder, task)
         assert not [notice for notice in task["notices"] if "confine" in notice or "network" in notice]
@@ -212,13 +235,19 @@ def test_a_session_is_told_what_was_said_when_the_policy_of_its_project_changes(
         assert word in str(model_server.requests(f"again{other.port}")[-1])
 
 
-@pytest.mark.parametrize("agent", PROGRAMS)
-def test_a_model_is_reached_by_its_name(agent: str, named: Coder, package: Checkout, tmp_path: Path) -> None:
-    checkout = clone_of(package.path, tmp_path / "clone")
-    named.post("/projects", 201, name=tmp_path.name, path=str(checkout.path), network="off")
+@pytest.fixture(scope="module")
+def by_name(named: Coder, package: Checkout, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """A turn of each agent, all at once."""
+    checkout = clone_of(package.path, tmp_path_factory.mktemp("by-name") / "clone")
+    named.post("/projects", 201, name="by-name", path=str(checkout.path), network="off")
     look = f"{PYTHON} -IS -c 'import socket; print(socket.gethostbyname(\"{NAMES[0]}\"))'"
     steps = (f"run: {look}", "say: This is the scripted model.")
-    task = named.ended(named.queue(tmp_path.name, *steps, agent=agent, mode_id=MODES.get(agent)), seconds=START)
+    return {agent: named.queue("by-name", *steps, agent=agent, mode_id=MODES.get(agent)) for agent in PROGRAMS}
+
+
+@pytest.mark.parametrize("agent", PROGRAMS)
+def test_a_model_is_reached_by_its_name(agent: str, named: Coder, by_name: dict[str, int]) -> None:
+    task = named.ended(by_name[agent], seconds=START)
     assert "This is the scripted model" in answer(named, task)
     assert "127.1.0.1" in named.tools(task)[0]["output"]
 
@@ -309,11 +338,11 @@ def test_nothing_is_left_of_them_after_the_lease_of_a_stopped_dispatcher(brief: 
     assert agents.gone_within(LEASE + GONE)
 
 
-def test_nothing_is_left_of_what_a_cancelled_turn_without_network_ran(brief: Coder, package: Checkout, tmp_path: Path) -> None:
-    pids, tasks = busy(brief, package, tmp_path)
+def test_nothing_is_left_of_what_a_cancelled_turn_without_network_ran(coder: Coder, package: Checkout, tmp_path: Path) -> None:
+    pids, tasks = busy(coder, package, tmp_path)
     commands = Living(pid for pid in pids if command_line(pid)[:1] == ["sleep"])
     for task in tasks:
-        brief.post(f"/tasks/{task}/cancel", 200)
+        coder.post(f"/tasks/{task}/cancel", 200)
     assert commands.gone_within(GONE)
     for task in tasks:
-        brief.ended(task, "cancelled")
+        coder.ended(task, "cancelled")
