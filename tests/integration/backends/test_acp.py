@@ -49,7 +49,7 @@ async def test_text_reasoning_plan_commands_and_usage_are_told(agent: Bench) -> 
     assert (played.error, played.text, played.transcript.reasoning) == (None, "one two", "hm")
     assert played.of(Plan) == [Plan((PlanEntry("look", "completed"), PlanEntry("do", "in_progress")))]
     assert played.of(Commands) == [Commands((Command("init", "Begin"),)), Commands((Command("review", "Look", "what"),))]
-    assert played.transcript.usage == Usage(110, 10, 5, 300)
+    assert played.transcript.usage == Usage(110, 10, 5, 300, context_limit=1000)
     assert [type(event) for event in played.events] == [Commands, ReasoningDelta, Plan, TextDelta, Commands, Usage, TextDelta, Usage]
 
 
