@@ -501,6 +501,8 @@ create table decisions (
     commit      boolean not null default false,
     work        text check (work in ('keep', 'discard')),
     parts       jsonb not null default '[]',
+    push        boolean not null default false,
+    after       uuid references decisions,  -- carried out only once that one is done
     resolve     boolean not null default false,  -- of a rebase: the agent resolves what clashes
     old_base    text,  -- from where to where it moved the session's base
     new_base    text,
@@ -523,10 +525,12 @@ create table decisions (
     check ((kind = 'part') = (parts <> '[]')),
     check (branch is null or target = 'branch'),
     check (not commit or target = 'checkout'),
+    check (not push or target = 'branch'),
     check ((state in ('done', 'failed')) = (ended_at is not null)),
     check (state <> 'running' or (node_id is not null and epoch is not null))
 );
 create index decisions_queued on decisions (created_at) where state = 'queued';
+create index decisions_after on decisions (after) where after is not null;
 create unique index decisions_one_per_change on decisions (change_id) where state in ('queued', 'running');
 create unique index decisions_one_per_project on decisions (project_id) where state = 'running';
 create index decisions_untold on decisions (session_id) where kind in ('reject', 'part', 'rebase') and told_task is null;
@@ -1450,7 +1454,8 @@ begin
 end $$;
 
 -- Check where an approval is to go; answers the branch, null for the checkout.
-create function coder.branch_of_target(p_session uuid, p_target text, p_branch text, p_commit boolean) returns text language plpgsql as $$
+create function coder.branch_of_target(p_session uuid, p_target text, p_branch text, p_commit boolean, p_push boolean default false) returns text
+language plpgsql as $$
 begin
     if p_target is null or p_target not in ('checkout', 'branch') then
         perform coder.refuse('CD422', format('A change is approved into "checkout" or "branch", not into %L.', p_target));
@@ -1462,6 +1467,8 @@ begin
         perform coder.refuse('CD422', 'A branch is only named with target "branch".');
     elsif p_commit and p_target = 'branch' then
         perform coder.refuse('CD422', 'Target "branch" always commits; leave commit out.');
+    elsif p_push and p_target <> 'branch' then
+        perform coder.refuse('CD422', 'Only a branch is pushed; approve into target "branch", or leave push out.');
     end if;
     return case when p_target = 'branch' then coalesce(nullif(btrim(p_branch), ''), 'coder/' || left(p_session::text, 8)) end;
 end $$;
@@ -1521,33 +1528,61 @@ end $$;
 -- Approve a change as it was shown; answers the decision, which a node that has the project carries out.
 create function coder.approve(
     p_change uuid, p_fingerprint text, p_target text default 'checkout', p_branch text default null, p_commit boolean default false,
-    p_actor text default current_user, p_reason text default null
+    p_actor text default current_user, p_reason text default null, p_push boolean default false
 ) returns uuid language plpgsql as $$
 declare
     c pending_changes := coder.change_to_decide(p_change, p_fingerprint);
     decision uuid;
 begin
-    insert into decisions (change_id, session_id, project_id, kind, fingerprint, target, branch, commit, actor, reason)
+    insert into decisions (change_id, session_id, project_id, kind, fingerprint, target, branch, commit, push, actor, reason)
         values (c.id, c.session_id, c.project_id, 'approve', p_fingerprint, p_target,
-                coder.branch_of_target(c.session_id, p_target, p_branch, p_commit), coalesce(p_commit, false), p_actor, nullif(btrim(p_reason), ''))
+                coder.branch_of_target(c.session_id, p_target, p_branch, p_commit, p_push), coalesce(p_commit, false), coalesce(p_push, false),
+                p_actor, nullif(btrim(p_reason), ''))
         returning id into decision;
     perform pg_notify('decisions_new', '');
     return decision;
+end $$;
+
+-- Approve several changes as they were shown, one after the other: `[{"change_id": "…", "fingerprint": "…"}, …]`. The first that cannot
+-- be carried out ends it; those behind it are skipped and wait on. Answers the decisions, in that order.
+create function coder.approve_in_order(
+    p_changes jsonb, p_target text default 'checkout', p_branch text default null, p_commit boolean default false,
+    p_actor text default current_user, p_reason text default null, p_push boolean default false
+) returns uuid[] language plpgsql as $$
+declare
+    x jsonb;
+    ids uuid[];
+    made uuid[] := '{}';
+begin
+    if p_changes is null or jsonb_typeof(p_changes) <> 'array' or p_changes = '[]' then
+        perform coder.refuse('CD422', 'What is approved in order is a list of objects with "change_id" and "fingerprint"; name at least one.');
+    end if;
+    begin
+        select array_agg((value ->> 'change_id')::uuid) into ids from jsonb_array_elements(p_changes);
+    exception when invalid_text_representation then
+        perform coder.refuse('CD422', 'Each change that is approved in order is named by its id; one of these is none.');
+    end;
+    perform from session_worktrees where session_id in (select session_id from pending_changes where id = any (ids)) order by session_id for update;
+    for x in select value from jsonb_array_elements(p_changes) loop
+        made := made || coder.approve((x ->> 'change_id')::uuid, x ->> 'fingerprint', p_target, p_branch, p_commit, p_actor, p_reason, p_push);
+        update decisions set after = made[cardinality(made) - 1] where id = made[cardinality(made)];
+    end loop;
+    return made;
 end $$;
 
 -- Decide on parts of a change as it was shown: `[{"path": "a.py", "hunk": 2, "verdict": "approve"}, …]`, a file whole where
 -- no hunk is named; what is not named is left. Answers the decision, which a node that has the project carries out.
 create function coder.decide(
     p_change uuid, p_fingerprint text, p_parts jsonb, p_target text default 'checkout', p_branch text default null,
-    p_commit boolean default false, p_actor text default current_user, p_reason text default null
+    p_commit boolean default false, p_actor text default current_user, p_reason text default null, p_push boolean default false
 ) returns uuid language plpgsql as $$
 declare
     c pending_changes := coder.change_to_decide(p_change, p_fingerprint);
     decision uuid;
 begin
-    insert into decisions (change_id, session_id, project_id, kind, fingerprint, target, branch, commit, parts, actor, reason)
+    insert into decisions (change_id, session_id, project_id, kind, fingerprint, target, branch, commit, push, parts, actor, reason)
         values (c.id, c.session_id, c.project_id, 'part', p_fingerprint, p_target,
-                coder.branch_of_target(c.session_id, p_target, p_branch, p_commit), coalesce(p_commit, false),
+                coder.branch_of_target(c.session_id, p_target, p_branch, p_commit, p_push), coalesce(p_commit, false), coalesce(p_push, false),
                 coder.parts_of_change(c.id, p_parts), p_actor, nullif(btrim(p_reason), ''))
         returning id into decision;
     perform pg_notify('decisions_new', '');
@@ -1633,8 +1668,8 @@ begin
             else format('The base of its session has moved since change %s was approved, so it cannot be undone; have the agent take it back.', c.id) end,
             later.change_id::text);
     end if;
-    insert into decisions (change_id, session_id, project_id, kind, fingerprint, target, branch, commit, old_base, new_base, actor, reason)
-        values (c.id, c.session_id, c.project_id, 'undo', c.fingerprint, d.target, d.branch, d.commit, d.new_base, d.old_base, p_actor,
+    insert into decisions (change_id, session_id, project_id, kind, fingerprint, target, branch, commit, push, old_base, new_base, actor, reason)
+        values (c.id, c.session_id, c.project_id, 'undo', c.fingerprint, d.target, d.branch, d.commit, d.push, d.new_base, d.old_base, p_actor,
                 nullif(btrim(p_reason), ''))
         returning id into decision;
     perform pg_notify('decisions_new', '');
@@ -2920,6 +2955,7 @@ begin
     select d0.* into d from decisions d0 join session_worktrees w on w.session_id = d0.session_id
         where w.host_id = p_host
           and ((d0.state = 'queued' and not exists (select from decisions r where r.project_id = d0.project_id and r.state = 'running')
+                and not exists (select from decisions b where b.id = d0.after and b.state <> 'done')
                 -- One that another node is just taking is passed over, but nothing behind it in its project.
                 and not exists (select from decisions e join session_worktrees x on x.session_id = e.session_id and x.host_id = p_host
                                 where e.project_id = d0.project_id and e.state = 'queued'
@@ -3016,6 +3052,15 @@ begin
         where id = p_decision and epoch = p_epoch and state = 'running';
     if not found then
         return false;
+    end if;
+    if not v_done then
+        with recursive behind as (
+            select id, change_id from decisions where after = d.id and state = 'queued'
+            union all select n.id, n.change_id from decisions n join behind on n.after = behind.id where n.state = 'queued'
+        )
+        update decisions x set state = 'failed', outcome = 'skipped', ended_at = clock_timestamp(),
+                error = format('Change %s was to be approved before this one and was not, so this one was skipped; decide on it anew.', c.id)
+            from behind where x.id = behind.id;
     end if;
     if p_state is not null and c.state in ('pending', 'applying', 'conflicted') or p_state = 'undone' then
         update pending_changes set state = p_state, conflicts = coalesce(p_conflicts, '[]'),
@@ -3244,14 +3289,14 @@ create function coder.show_workspace(p_workspace text) returns table (
 $$;
 
 create function coder.show_decision(p_decision uuid) returns table (
-    id uuid, change_id uuid, session_id uuid, project_id uuid, kind text, target text, branch text, commit boolean, work text, actor text,
+    id uuid, change_id uuid, session_id uuid, project_id uuid, project text, kind text, target text, branch text, commit boolean, push boolean, work text, actor text,
     reason text, parts jsonb, state text, outcome text, error text, facts jsonb, fingerprint text, change_state text, left_change_id uuid,
     created_at timestamptz, started_at timestamptz, ended_at timestamptz
 ) language sql rows 1 as $$
-    select d.id, d.change_id, d.session_id, d.project_id, d.kind, d.target, d.branch, d.commit, d.work, d.actor, d.reason,
+    select d.id, d.change_id, d.session_id, d.project_id, p.name, d.kind, d.target, d.branch, d.commit, d.push, d.work, d.actor, d.reason,
            (select coalesce(jsonb_agg(p - '{file,line,lines}'::text[]), '[]') from jsonb_array_elements(d.parts) p), d.state, d.outcome,
            d.error, d.facts, d.fingerprint, c.state, d.left_change, d.created_at, d.started_at, d.ended_at
-    from decisions d join pending_changes c on c.id = d.change_id where d.id = p_decision;
+    from decisions d join pending_changes c on c.id = d.change_id join projects p on p.id = d.project_id where d.id = p_decision;
 $$;
 
 create function coder.show_comment(p_comment uuid) returns table (

@@ -267,6 +267,8 @@ class Approval:
     Attributes:
         written: what coder last wrote in this checkout: path -> (blob, mode); None blob = deleted.
         message: the commit message, for a branch or a commit.
+        author: who asked for it, the author of such a commit; None: whoever commits.
+        push: the branch goes to the project's remote as well.
         parts: what was approved and rejected, when it was not all of the change.
         rebase: nothing goes to the target; its content comes to the session.
         resolve: where that clashes, the agent is to resolve it.
@@ -282,6 +284,8 @@ class Approval:
     message: str
     written: dict[bytes, tuple[str | None, str]] = field(default_factory=dict)
     parts: tuple[DecidedFile, ...] = ()
+    author: str | None = None
+    push: bool = False
     rebase: bool = False
     resolve: bool = False
 

@@ -72,6 +72,10 @@ class Worktrees(Protocol):
         """Merge without touching anything; raises `MergeConflict`, `CheckoutDirty` or `WrongBranch`."""
         ...
 
+    async def push(self, plan: Plan) -> tuple[str, str | None]:
+        """Bring the plan's branch to the project's remote; answers the remote, and why it did not work, None when it did."""
+        ...
+
     async def carry_out(self, plan: Plan) -> None:
         """Do what the plan says; doing it twice or going on after a crash ends the same."""
         ...

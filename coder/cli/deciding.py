@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -23,7 +23,15 @@ Part = dict[str, Any]
 @commands.command()
 def approve(
     context: typer.Context,
-    change: ChangeId,
+    changes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CHANGE...",
+            help="Its id, or the session's whose open change is meant; beginnings do. Several are approved in this order, up to the first "
+            "that cannot be.",
+            show_default=False,
+        ),
+    ],
     hunk: Annotated[
         list[str] | None,
         typer.Option(metavar="FILE[:N]", help="Only this hunk, or this file; the rest is left. May be given again.", show_default=False),
@@ -35,27 +43,42 @@ def approve(
     fingerprint: Fingerprint = None,
     branch: Annotated[str | None, typer.Option(help="Commit it on this branch instead of writing it into the checkout.")] = None,
     commit: Annotated[bool, typer.Option("--commit", help="Also commit its files in the checkout.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="Also push the branch to the project's remote.")] = False,
     reason: Reason = None,
     json: Json = False,
 ) -> None:
-    """Take a change, or parts of it, over into the project's checkout, or onto a branch."""
+    """Take changes, or parts of one, over into the project's checkout, or onto a branch."""
     if branch is not None and commit:
         raise InvalidInput("A branch always gets a commit; leave --commit out.")
     if branch is not None and not branch.strip():
         raise InvalidInput("The name of the branch is empty; name one, or leave --branch out to write into the checkout.")
     if reject and not hunk:
         raise InvalidInput("Name with --hunk what is approved, or reject with `coder change reject --hunk`.")
-    target: Literal["checkout", "branch"] = "checkout" if branch is None else "branch"
+    if len(changes) > 1 and (hunk or fingerprint):
+        raise InvalidInput("Parts and a fingerprint are those of one change; name one change alone.")
     at = desk(context)
-    row = _shown(at, change, fingerprint)
-    parts = [*_parts(row, hunk, "approve"), *_parts(row, reject, "reject")]
-    statement, how = ("change_decide", {"parts": parts}) if parts else ("change_approve", {})
-    decision = _decide(at, statement, row, fingerprint, reason, target=target, branch=branch, commit=commit, **how)
+    rows = [_shown(at, change, fingerprint) for change in changes]
+    how = {"target": "checkout" if branch is None else "branch", "branch": branch, "commit": commit, "push": push}
+    if parts := [*_parts(rows[0], hunk, "approve"), *_parts(rows[0], reject, "reject")]:
+        stored = [_stored(at, "change_decide", rows[0], fingerprint, reason, parts=parts, **how)]
+    elif len(rows) == 1:
+        stored = [_stored(at, "change_approve", rows[0], fingerprint, reason, **how)]
+    else:
+        named = [{"change_id": row["id"], "fingerprint": row["fingerprint"]} for row in rows]
+        stored = at.door.rows("change_approve_in_order", changes=named, reason=reason, actor=actor(), **how)
+    for decision in stored:
+        _put_approved(_carried_out(at, decision), bool(parts), json)
+
+
+def _put_approved(decision: dict[str, Any], parts: bool, json: bool) -> None:
     if json:
         put_json(decision)
         return
-    where = "branch " + decision["branch"] if decision["target"] == "branch" else "the checkout of " + row["project"]
-    put(f"{'Parts of change' if parts else 'Change'} {row['id']} {'are' if parts else 'is'} approved into {where}.")
+    where = f"branch {decision['branch']}" if decision["target"] == "branch" else f"the checkout of {decision['project']}"
+    put(f"{'Parts of change' if parts else 'Change'} {decision['change_id']} {'are' if parts else 'is'} approved into {where}.")
+    if pushed := decision["facts"].get("pushed"):
+        why = pushed["error"]
+        put(f"It could not be pushed to {pushed['remote']} ({why})." if why else f"It is pushed to {pushed['remote']}.")
     _put_left(decision)
 
 
@@ -156,7 +179,12 @@ def _shown(at: Desk, change: str, fingerprint: str | None) -> dict[str, Any]:
 
 def _decide(at: Desk, statement: str, change: dict[str, Any], fingerprint: str | None, reason: str | None, **how: Any) -> dict[str, Any]:
     """Store a decision on what was just read, wait until it is carried out, and raise what it failed with."""
-    decision = at.door.row(
+    return _carried_out(at, _stored(at, statement, change, fingerprint, reason, **how))
+
+
+def _stored(at: Desk, statement: str, change: dict[str, Any], fingerprint: str | None, reason: str | None, **how: Any) -> dict[str, Any]:
+    """Store a decision on what was just read."""
+    return at.door.row(
         statement,
         change_id=UUID(change["id"]),
         fingerprint=fingerprint or change["fingerprint"],
@@ -164,7 +192,6 @@ def _decide(at: Desk, statement: str, change: dict[str, Any], fingerprint: str |
         actor=actor(),
         **how,
     )
-    return _carried_out(at, decision)
 
 
 def _carried_out(at: Desk, decision: dict[str, Any]) -> dict[str, Any]:

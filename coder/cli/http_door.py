@@ -69,6 +69,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "comment_delete": ("DELETE", "/comments/{comment_id}"),
     "comment_resolve": ("POST", "/comments/{comment_id}/resolve"),
     "change_decide": ("POST", "/changes/{change_id}/decide"),
+    "change_approve_in_order": ("POST", "/changes/approve"),
     "change_rebase": ("POST", "/changes/{change_id}/rebase"),
     "change_undo": ("POST", "/changes/{change_id}/undo"),
     "decision_list": ("GET", "/decisions"),

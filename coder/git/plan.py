@@ -8,6 +8,7 @@ wrote there itself may be overwritten. Omitted: doing it (`apply`).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 
 from coder.change import Approval, Plan, PlannedFile, display_path
@@ -20,6 +21,8 @@ from coder.git.repository import CODER, Repository
 
 PLANS = "refs/coder/plans/"
 CHECKOUT = "the checkout"
+_IDENT = re.compile(r"(.*) <([^<>]*)> \d+ [-+]\d{4}")
+_NO_NAME = re.compile(r"[\x00-\x1f<>]")
 
 
 def make_plan(repository: Repository, approval: Approval) -> Plan:
@@ -50,7 +53,7 @@ def _branch_plan(repository: Repository, approval: Approval, head: str) -> Plan:
     start = tip or head
     merged = _merge(repository, approval, start, f"branch {branch}")
     same = merged.tree == repository.line("rev-parse", f"{start}^{{tree}}")
-    new = start if same else _commit(repository, merged.tree, start, approval.message)
+    new = start if same else _commit(repository, approval, merged.tree, start)
     keep = _keep(repository, approval, merged, start, new)
     return Plan("branch", str(repository.top), keep, branch=branch, old_commit=tip, new_commit=new)
 
@@ -166,7 +169,7 @@ def _commit_of(repository: Repository, approval: Approval, head: str, merged: st
     if not approval.commit:
         return None
     entries = {row.path: (row.new_blob, row.new_mode) for row in rows_between(repository, head, merged) if row.path in paths}
-    return _commit(repository, overlay(repository, head, entries), head, approval.message) if entries else None
+    return _commit(repository, approval, overlay(repository, head, entries), head) if entries else None
 
 
 # --- both
@@ -186,11 +189,16 @@ def require_no_conflict(merged: Merge, target: str) -> None:
         raise MergeConflict(sentence, files=names, target=target, conflicts=list(merged.conflicts))
 
 
-def _commit(repository: Repository, tree: str, parent: str, message: str) -> str:
-    """A commit people will see: in the name of whoever the repository is configured for, else in coder's."""
+def _commit(repository: Repository, approval: Approval, tree: str, parent: str) -> str:
+    """A commit people will see: by who asked for it, committed by whoever the repository is configured for, else by coder."""
     known = repository.run("-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT", environment={}, accept=(0, 1, 128))
-    identity = {} if known.status == 0 else CODER
-    return repository.commit_tree(tree, parent, message=message.rstrip("\n") + "\n", environment=identity)
+    identity = {} if known.status == 0 else dict(CODER)
+    own = _IDENT.match(known.out.decode("utf-8", "replace")) if known.status == 0 else None
+    # git takes no angle brackets and no control characters in a name, and no name without anything else.
+    if name := _NO_NAME.sub("", approval.author or "").strip(" .,:;\"'"):
+        email = own[2] if own and own[1] == name else f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', name)}@localhost"
+        identity |= {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email}
+    return repository.commit_tree(tree, parent, message=approval.message.rstrip("\n") + "\n", environment=identity)
 
 
 def _keep(repository: Repository, approval: Approval, merged: Merge, target: str, new: str | None) -> str:

@@ -59,15 +59,19 @@ class Answer(NamedTuple):
     err: str
 
 
-def execute(directory: Path, arguments: tuple[str, ...], stdin: bytes | None, variables: Mapping[str, str]) -> Answer:
+def execute(
+    directory: Path, arguments: tuple[str, ...], stdin: bytes | None, variables: Mapping[str, str], seconds: float | None = None
+) -> Answer:
     """Run git in a directory to its end.
 
     Args:
         stdin: what git reads; None = nothing.
         variables: for its environment, beside what it may inherit.
+        seconds: how long it may be silent, where that depends on others; None = as long as it takes.
 
     Raises:
         InternalError: it could not be started.
+        TimeoutError: it said nothing for so long, and was killed.
     """
     environment = _environment(variables)
     with ExitStack() as files:
@@ -89,7 +93,7 @@ def execute(directory: Path, arguments: tuple[str, ...], stdin: bytes | None, va
             os.close(out_end)
             os.close(err_end)
         try:
-            said, complaints = _read_both(out, err)
+            said, complaints = _read_both(out, err, seconds)
         except BaseException:
             # Nobody reads it any more, so it might never end.
             os.kill(process, signal.SIGKILL)
@@ -132,7 +136,7 @@ def _missing(directory: Path) -> InternalError:
     return InternalError(f"git could not be started for {directory}; install git 2.38 or newer on this host.")
 
 
-def _read_both(out: int, err: int) -> tuple[bytes, bytes]:
+def _read_both(out: int, err: int, seconds: float | None) -> tuple[bytes, bytes]:
     """What a process writes until it closes both; neither may fill up while the other one is waited for."""
     chunks: dict[int, list[bytes]] = {out: [], err: []}
     poll = select.poll()
@@ -140,7 +144,10 @@ def _read_both(out: int, err: int) -> tuple[bytes, bytes]:
         poll.register(descriptor, select.POLLIN)
     open_ends = len(chunks)
     while open_ends:
-        for descriptor, _ in poll.poll():
+        ready = poll.poll(None if seconds is None else seconds * 1000)
+        if not ready:
+            raise TimeoutError(f"git said nothing for {seconds:g} s")
+        for descriptor, _ in ready:
             if chunk := os.read(descriptor, _READ):
                 chunks[descriptor].append(chunk)
             else:

@@ -86,6 +86,30 @@ class Repository:
             )
         return answer
 
+    def push(self, branch: str, seconds: float) -> tuple[str, str | None]:
+        """Bring a branch to the repository's remote (`remote.pushDefault`, else `origin`).
+
+        Args:
+            seconds: how long git may wait for the remote.
+
+        Returns:
+            The remote, and why it did not work; None when it did.
+        """
+        chosen = self.run("config", "--get", "remote.pushDefault", accept=(0, 1))
+        remote = os.fsdecode(chosen.out).strip() or "origin"
+        ref = f"refs/heads/{branch}"
+        # Nobody is there to be asked for a password or a host key.
+        patience = {"GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")}
+        words = ("push", "--porcelain", "--no-follow-tags", "--recurse-submodules=no", "--end-of-options", remote, f"{ref}:{ref}")
+        try:
+            answer = execute(self.top, words, None, {**self._variables(self.top), **patience}, seconds)
+        except TimeoutError as error:
+            return remote, str(error)
+        if answer.status == 0:
+            return remote, None
+        rejected = [line.strip() for line in os.fsdecode(answer.out).splitlines() if line.startswith("!")]
+        return remote, (rejected or [_first_error(answer.err)])[0]
+
     def converse(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start git and leave it running, to be written to and read from; it ends when its input does."""
         return converse(self.top, arguments, {**self._variables(self.top), **CODER})

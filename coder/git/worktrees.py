@@ -39,6 +39,8 @@ from coder.task import Project
 
 P = ParamSpec("P")
 T = TypeVar("T")
+PUSH_SECONDS = 60.0
+"""How long a remote may be silent while a branch is pushed."""
 
 
 class GitWorktrees:
@@ -105,6 +107,10 @@ class GitWorktrees:
     async def plan(self, approval: Approval) -> Plan:
         """Merge without touching anything; raises `MergeConflict`, `CheckoutDirty` or `WrongBranch`."""
         return await self._in_thread(lambda: make_plan(self._project_of(approval.worktree), approval))
+
+    async def push(self, plan: Plan) -> tuple[str, str | None]:
+        """Bring the plan's branch to the project's remote; answers the remote, and why it did not work, None when it did."""
+        return await self._in_thread(lambda: self._open(plan.repository, plan.repository).push(plan.branch or "", PUSH_SECONDS))
 
     async def carry_out(self, plan: Plan) -> None:
         """Do what the plan says; doing it twice or going on after a crash ends the same."""

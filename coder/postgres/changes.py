@@ -114,6 +114,8 @@ def claim_from(row: asyncpg.Record) -> Claim:
         message=f"{'Undo: ' * undo}{change['title']}\n\nAgent: {change['agent']}\nTask: {change['task_id']}\nChange: {change['id']}\n",
         written=written,
         parts=parts_from(decision["parts"], json.loads(row["files"])),
+        author=decision["actor"],
+        push=decision["push"],
         rebase=decision["kind"] == "rebase",
         resolve=decision["resolve"],
     )

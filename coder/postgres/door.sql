@@ -229,8 +229,13 @@ select row_to_json(s) as row from (select coder.check(:change_id) as id) k, late
 
 -- name: change_approve
 select row_to_json(d) as row
-from (select coder.approve(:change_id, :fingerprint, :target, :branch, :commit, :actor, :reason) as id) q,
+from (select coder.approve(:change_id, :fingerprint, :target, :branch, :commit, :actor, :reason, coalesce(:push, false)) as id) q,
      lateral (select * from coder.show_decision(q.id)) d;
+
+-- name: change_approve_in_order
+select row_to_json(d) as row
+from unnest(coder.approve_in_order(:changes, :target, :branch, :commit, :actor, :reason, coalesce(:push, false))) with ordinality q(id, n),
+     lateral (select * from coder.show_decision(q.id)) d order by q.n;
 
 -- name: change_reject
 select row_to_json(d) as row
@@ -257,7 +262,7 @@ select row_to_json(x) as row from (
 
 -- name: change_decide
 select row_to_json(d) as row
-from (select coder.decide(:change_id, :fingerprint, :parts, :target, :branch, :commit, :actor, :reason) as id) q,
+from (select coder.decide(:change_id, :fingerprint, :parts, :target, :branch, :commit, :actor, :reason, coalesce(:push, false)) as id) q,
      lateral (select * from coder.show_decision(q.id)) d;
 
 -- name: change_rebase

@@ -171,6 +171,9 @@ class Reviewer:
             conflicts = claim.rest.conflicts
             facts, outcome, state = {"files": list(conflicts)}, "rebased", ChangeState.SUPERSEDED
             task = resolution(conflicts) if conflicts else None
+        if claim.approval.push and plan.branch is not None:
+            remote, why = await self._worktrees.push(plan)
+            facts["pushed"] = {"remote": remote, "error": why}
         await self._store.settle_decision(claim, outcome=outcome, facts=facts, state=state, written=plan.files, rest=claim.rest, task=task)
         await self._worktrees.forget(plan)
         log.info("change decided", change=str(claim.change_id), outcome=outcome, target=plan.target, commit=plan.new_commit)

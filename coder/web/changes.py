@@ -47,7 +47,29 @@ class Approval(BaseModel):
     )
     branch: Annotated[str | None, Field(description="With target branch; without it `coder/<session>`")] = None
     commit: Annotated[bool, Field(strict=True, description="With target checkout: also commit just these files")] = False
+    push: Annotated[bool, Field(strict=True, description="With target branch: also push it to the project's remote")] = False
     reason: Annotated[str | None, Field(description="Kept with the decision")] = None
+
+
+class NamedChange(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    change_id: UUID
+    fingerprint: Annotated[str, Field(description="Of the change as it was read")]
+
+
+class OrderedApproval(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"changes": [{"change_id": CHANGE_ID, "fingerprint": FINGERPRINT}], "commit": True}]},
+    )
+
+    changes: Annotated[list[NamedChange], Field(min_length=1, max_length=200, description="In the order in which they are approved")]
+    target: Annotated[Literal["checkout", "branch"], Field(description="As of one approval, for all of them")] = "checkout"
+    branch: str | None = None
+    commit: Annotated[bool, Field(strict=True)] = False
+    push: Annotated[bool, Field(strict=True)] = False
+    reason: str | None = None
 
 
 class DecidedPart(BaseModel):
@@ -218,6 +240,20 @@ async def undo_change(change_id: ChangeId, asked: Undo, request: Request, door: 
     """
     decision = await door.row("change_undo", change_id=change_id, actor=actor, **asked.model_dump())
     return await _carried_out(door, decision, request.app.state.decision_seconds)
+
+
+@router.post("/approve", responses=DECIDED)
+async def approve_in_order(asked: OrderedApproval, request: Request, door: TheDoor, actor: Actor) -> Response:
+    """Approve several changes, one after the other, and stop at the first that cannot be approved.
+
+    Answers the last decision, or the one that failed; those behind it are `failed` with outcome `skipped`, and their changes wait on.
+    """
+    answer: Response = Response(status_code=204)
+    for decision in await door.rows("change_approve_in_order", actor=actor, **asked.model_dump(mode="json")):
+        answer = await _carried_out(door, decision, request.app.state.decision_seconds)
+        if answer.status_code != 200:
+            break
+    return answer
 
 
 @router.post("/{change_id}/reject", responses=DECIDED)

@@ -304,10 +304,12 @@ class Decision(Shape):
     change_id: UUID
     session_id: UUID
     project_id: UUID
+    project: str
     kind: Annotated[Literal["approve", "reject", "part", "undo", "rebase"], Field(description="part: a decision on parts of the change")]
     target: Literal["checkout", "branch"] | None
     branch: str | None
     commit: bool
+    push: bool
     work: Literal["keep", "discard"] | None
     actor: str
     reason: str | None
@@ -324,8 +326,8 @@ class Decision(Shape):
     ended_at: AwareDatetime | None
 
     EXAMPLE = {
-        "id": DECISION_ID, "change_id": CHANGE_ID, "session_id": SESSION_ID, "project_id": PROJECT_ID, "kind": "approve",
-        "target": "checkout", "branch": None, "commit": False, "work": None, "actor": "admin", "reason": None, "parts": [],
+        "id": DECISION_ID, "change_id": CHANGE_ID, "session_id": SESSION_ID, "project_id": PROJECT_ID, "project": "demo", "kind": "approve",
+        "target": "checkout", "branch": None, "commit": False, "push": False, "work": None, "actor": "admin", "reason": None, "parts": [],
         "state": "done", "outcome": "approved", "error": None, "facts": {}, "fingerprint": FINGERPRINT, "change_state": "approved",
         "left_change_id": None, "created_at": LATER,
         "started_at": LATER, "ended_at": LATER,

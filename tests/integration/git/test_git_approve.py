@@ -135,6 +135,23 @@ async def test_committed_under_the_repositorys_identity_else_under_ours(bench: B
     assert bench.repo.git("log", "-g", "-1", "--format=%gs") == "coder: approve"
 
 
+@pytest.mark.parametrize(
+    ("author", "expected"),
+    [
+        ("ada", "ada <ada@localhost>"),
+        ("Grace", "Grace <grace@example.org>"),
+        ("Zoë <x>\n", "Zoë x <Zo-x@localhost>"),
+        (" <.> ", "Grace <grace@example.org>"),
+    ],
+)
+async def test_the_author_is_who_asked(bench: Bench, author: str, expected: str) -> None:
+    bench.repo.git("config", "user.name", "Grace")
+    bench.repo.git("config", "user.email", "grace@example.org")
+    snapshot, worktree, _ = await changed(bench, b="1\n")
+    await bench.approve(worktree, snapshot, commit=True, author=author)
+    assert bench.repo.git("log", "-1", "--format=%an <%ae>|%cn <%ce>") == f"{expected}|Grace <grace@example.org>"
+
+
 async def test_a_commit_leaves_what_the_user_staged(bench: Bench) -> None:
     snapshot, worktree, _ = await changed(bench, b="agent\n", new="new\n", a=None)
     bench.repo.write("staged.txt", "user\n")

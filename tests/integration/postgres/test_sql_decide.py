@@ -398,3 +398,26 @@ def test_a_closed_session_has_no_agent_to_resolve_anything(bench: Bench, node: N
     with refused("CD409", "is closed", "reopen"):
         bench.do("select coder.rebase(%s, %s, p_resolve => true)", change.id, change.fingerprint)
     bench.do("select coder.rebase(%s, %s)", change.id, change.fingerprint)
+
+
+def test_in_order_the_first_failure_skips_those_behind_it(bench: Bench, node: Node, change: Row) -> None:
+    others = [make_change(node, change.project_id), make_change(node, bench.project("bank"))]
+    named = [{"change_id": str(each.id), "fingerprint": each.fingerprint} for each in (change, *others)]
+    for bad, words in (("[]", "name at least one"), ('[{"change_id": "x"}]', "named by its id")):
+        with refused("CD422", words):
+            bench.do("select coder.approve_in_order(%s)", bad)
+    made = bench.value("select coder.approve_in_order(%s, p_actor => 'ada')", json.dumps(named))
+    first = claim(node)
+    assert (first.id, claim(bench.node(node.host))) == (made[0], None), "also what is of another project waits"
+    settle(bench, first, "approved", "approved")
+    second = claim(node)
+    assert second.id == made[1]
+    assert settle(bench, second, "conflict", "conflicted", "because")
+    rows = bench.rows("select id, state, outcome, actor from decisions order by created_at")
+    assert [tuple(row) for row in rows] == [
+        (made[0], "done", "approved", "ada"),
+        (made[1], "failed", "conflict", "ada"),
+        (made[2], "failed", "skipped", "ada"),
+    ]
+    assert claim(node) is None
+    assert state(bench, others[1]) == "pending"

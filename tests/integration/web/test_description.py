@@ -52,7 +52,7 @@ PROMISED = {
     "POST /sessions/{session_id}/close", "POST /sessions/{session_id}/reopen", "GET /changes", "GET /changes/{change_id}",
     "GET /changes/{change_id}/diff", "POST /changes/{change_id}/approve", "POST /changes/{change_id}/reject",
     "POST /changes/{change_id}/decide", "POST /changes/{change_id}/undo",
-    "POST /changes/{change_id}/rebase", "GET /decisions", "PATCH /projects/{project}",
+    "POST /changes/{change_id}/rebase", "POST /changes/approve", "GET /decisions", "PATCH /projects/{project}",
     "GET /projects/{project}/permission-rules", "POST /projects/{project}/permission-rules",
     "DELETE /projects/{project}/permission-rules/{rule_id}", "POST /sessions/{session_id}/chats", "GET /permissions",
     "GET /permissions/{permission_id}", "POST /permissions/{permission_id}/allow", "POST /permissions/{permission_id}/deny",
