@@ -1,5 +1,5 @@
 """What the panel needs of npm: `panel.py install` puts what its lock file names into its folder, once per lock file, and
-`panel.py build` makes the pages that the service serves, when their sources are newer than they are.
+`panel.py build` makes the pages that the service serves, when their sources are newer than they are (`panel.py fresh` says).
 
 Used by the other scripts, by the tests and by the build of the package; needs Node and npm on the PATH.
 """
@@ -36,15 +36,17 @@ def install(folder: Path = PANEL, *, tools: bool = True) -> None:
 
 
 def build() -> None:
-    """Build the pages unless they are newer than all they are made of."""
-    if fresh():
-        return
-    install(tools=False)
-    fresh_pages = PANEL / ".building"
-    shutil.rmtree(fresh_pages, ignore_errors=True)
-    npm(PANEL, "run", "--silent", "build", "--", "--logLevel", "error", "--outDir", str(fresh_pages))
-    shutil.rmtree(BUILT, ignore_errors=True)
-    fresh_pages.rename(BUILT)
+    """Build the pages unless they are newer than all they are made of. A service that runs has the old ones until they are whole."""
+    with (PANEL / "package.json").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if fresh():
+            return
+        install(tools=False)
+        pages = PANEL / ".building"
+        shutil.rmtree(pages, ignore_errors=True)
+        npm(PANEL, "run", "--silent", "build", "--", "--logLevel", "error", "--outDir", str(pages))
+        shutil.rmtree(BUILT, ignore_errors=True)
+        pages.rename(BUILT)
 
 
 def fresh() -> bool:
@@ -68,4 +70,6 @@ def npm(folder: Path, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "fresh":
+        sys.exit(not fresh())
     {"install": install, "build": build}[sys.argv[1]]()

@@ -30,6 +30,8 @@ PANEL_POLICY = "; ".join((
     f"style-src-elem 'self' 'nonce-{NONCE}'", "style-src-attr 'unsafe-inline'", "manifest-src 'self'",
     "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
 ))  # fmt: skip
+WORKER_POLICY = "default-src 'none'; script-src 'self'"
+"""A worker is held to the policy of its own file, not to its page's; it asks for nothing but further scripts."""
 FOR_EVER = "public, max-age=31536000, immutable"
 """The names of built files tell their content."""
 
@@ -74,6 +76,7 @@ class Assets(StaticFiles):
     def file_response(self, *given: Any, **named: Any) -> Response:
         answer = super().file_response(*given, **named)
         answer.headers["Cache-Control"] = FOR_EVER
+        answer.headers["Content-Security-Policy"] = WORKER_POLICY
         return answer
 
 
@@ -84,26 +87,26 @@ class PanelRoute(Route):
         return (Match.NONE, {}) if scope["path"].startswith(API) else super().matches(scope)
 
 
-def is_built(built: Path) -> bool:
-    return (built / "index.html").is_file()
-
-
 def routes(built: Path | None) -> list[BaseRoute]:
     """The routes of the pages, to come after all others.
 
     Args:
-        built: the folder of the built panel; None, or one that is not there, for the page with the commands.
+        built: the folder of the built panel; None for the page with the commands alone.
     """
-    if built is None or not is_built(built):
+    if built is None:
         return [Route("/", _commands)]
-    text = (built / "index.html").read_text(encoding="utf-8")
+    index = built / "index.html"
 
     async def panel(request: Request) -> Response:
+        try:
+            text = index.read_text(encoding="utf-8")  # each time: it may be built anew while the service runs
+        except FileNotFoundError:
+            return await _commands(request)
         nonce = secrets.token_urlsafe(16)
         return HTMLResponse(text.replace(NONCE, nonce), headers={"Content-Security-Policy": PANEL_POLICY.replace(NONCE, nonce)})
 
-    assets = Mount("/assets", GZipMiddleware(Assets(directory=built / "assets"), minimum_size=1024))
-    return [assets, PanelRoute("/{path:path}", panel)]
+    assets = Assets(directory=built / "assets", check_dir=False)
+    return [Mount("/assets", GZipMiddleware(assets, minimum_size=1024)), PanelRoute("/{path:path}", panel)]
 
 
 async def _commands(request: Request) -> Response:

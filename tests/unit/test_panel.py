@@ -1,10 +1,38 @@
-"""The unit tests of the panel's TypeScript, by its own runner."""
+"""The unit tests of the panel's TypeScript, by its own runner, and how much a browser loads before it shows anything."""
 
 from __future__ import annotations
 
+import gzip
+import json
+from typing import Any
+
 import panel
+
+FIRST_LOAD_BYTES = 350_000
+FONTS = ("inter-latin-wght-normal", "jetbrains-mono-latin-wght-normal")
 
 
 def test_the_panels_own_tests_pass() -> None:
     panel.make("install")
     panel.node("vitest/vitest.mjs", "run", "--passWithNoTests=false")
+
+
+def test_the_first_page_is_light() -> None:
+    panel.make("build")
+    built = panel.PANEL / "dist"
+    manifest: dict[str, dict[str, Any]] = json.loads((built / "manifest.json").read_text())
+    wanted, files = ["index.html", "src/inbox/page.tsx"], {"index.html"}
+    chunks: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in chunks:
+            continue
+        chunks.add(name)
+        chunk = manifest[name]
+        files |= {chunk["file"], *chunk.get("css", ())}
+        wanted += chunk.get("imports", ())
+    fonts = [path for path in (built / "assets").iterdir() if path.name.startswith(FONTS)]
+    assert len(fonts) == len(FONTS)
+    sent = sum(len(gzip.compress((built / name).read_bytes())) for name in files) + sum(font.stat().st_size for font in fonts)
+    assert sent <= FIRST_LOAD_BYTES, f"{sent:,} bytes"
+    assert not any("review" in name for name in chunks), "the diff view is loaded when a change is"

@@ -1,0 +1,150 @@
+/**
+ * What pages read, as queries of one cache. Lists are asked for again every few seconds while they are looked at; what is shown
+ * stays until the new answer differs, so nothing flickers.
+ */
+import { infiniteQueryOptions, QueryClient, queryOptions } from "@tanstack/react-query";
+import { ApiError, GET, told } from "./client";
+
+const SOON = 2_000;
+const SOMETIMES = 10_000;
+
+export const queries = new QueryClient({
+  defaultOptions: {
+    queries: {
+      staleTime: 1_000,
+      retry: (failures, error) => failures < 2 && error instanceof ApiError && error.status === 503,
+      refetchOnWindowFocus: true,
+    },
+  },
+});
+
+export const status = queryOptions({
+  queryKey: ["status"],
+  queryFn: () => told(GET("/api/v1/status")),
+  refetchInterval: SOON,
+  refetchIntervalInBackground: true,
+});
+
+export const projects = queryOptions({
+  queryKey: ["projects"],
+  queryFn: () => told(GET("/api/v1/projects", { params: { query: { limit: 200 } } })),
+  refetchInterval: SOMETIMES,
+});
+
+export const agents = queryOptions({
+  queryKey: ["agents"],
+  queryFn: () => told(GET("/api/v1/agents")),
+  refetchInterval: SOMETIMES,
+});
+
+export const openChanges = queryOptions({
+  queryKey: ["changes", "open"],
+  queryFn: () => told(GET("/api/v1/changes", { params: { query: { state: "pending,conflicted", limit: 200 } } })),
+  refetchInterval: SOON,
+});
+
+export const requests = queryOptions({
+  queryKey: ["permissions", "requested"],
+  queryFn: () => told(GET("/api/v1/permissions", { params: { query: { state: "requested", limit: 200 } } })),
+  refetchInterval: SOON,
+});
+
+export const interrupted = queryOptions({
+  queryKey: ["tasks", "interrupted"],
+  queryFn: () => told(GET("/api/v1/tasks", { params: { query: { state: "interrupted", limit: 200 } } })),
+  refetchInterval: SOON,
+});
+
+export const change = (id: string) =>
+  queryOptions({
+    queryKey: ["change", id],
+    queryFn: () => told(GET("/api/v1/changes/{change_id}", { params: { path: { change_id: id } } })),
+  });
+
+export const comments = (id: string) =>
+  queryOptions({
+    queryKey: ["comments", id],
+    queryFn: () => told(GET("/api/v1/comments", { params: { query: { change_id: id, limit: 200 } } })),
+    refetchInterval: SOON * 2,
+  });
+
+export const task = (id: number) =>
+  queryOptions({
+    queryKey: ["task", id],
+    queryFn: () => told(GET("/api/v1/tasks/{task}", { params: { path: { task: id } } })),
+  });
+
+export const session = (id: string) =>
+  queryOptions({
+    queryKey: ["session", id],
+    queryFn: () => told(GET("/api/v1/sessions/{session_id}", { params: { path: { session_id: id } } })),
+    refetchInterval: SOON,
+  });
+
+export const changesOf = (id: string) =>
+  queryOptions({
+    queryKey: ["changes", "session", id],
+    queryFn: () => told(GET("/api/v1/changes", { params: { query: { session_id: id, limit: 50 } } })),
+  });
+
+export const changes = (state: string | undefined) =>
+  infiniteQueryOptions({
+    queryKey: ["changes", "list", state ?? "all"],
+    queryFn: ({ pageParam }) =>
+      told(
+        GET("/api/v1/changes", {
+          params: { query: { limit: 100, ...(state ? { state } : {}), ...(pageParam ? { cursor: pageParam } : {}) } },
+        }),
+      ),
+    initialPageParam: "",
+    getNextPageParam: (last) => last.next_cursor ?? undefined,
+    refetchInterval: SOON * 2,
+  });
+
+export const sessions = (filter: { status?: string | undefined }) =>
+  infiniteQueryOptions({
+    queryKey: ["sessions", "list", filter],
+    queryFn: ({ pageParam }) =>
+      told(
+        GET("/api/v1/sessions", {
+          params: {
+            query: {
+              limit: 100,
+              ...(filter.status ? { status: filter.status } : {}),
+              ...(pageParam ? { cursor: pageParam } : {}),
+            },
+          },
+        }),
+      ),
+    initialPageParam: "",
+    getNextPageParam: (last) => last.next_cursor ?? undefined,
+    refetchInterval: SOON * 2,
+  });
+
+export interface TaskFilter {
+  state?: string | undefined;
+  project?: string | undefined;
+  label?: string | undefined;
+}
+
+export const tasks = (filter: TaskFilter) =>
+  infiniteQueryOptions({
+    queryKey: ["tasks", "list", filter],
+    queryFn: ({ pageParam }) =>
+      told(
+        GET("/api/v1/tasks", {
+          params: {
+            query: {
+              limit: 200,
+              ...(filter.state ? { state: filter.state } : {}),
+              ...(filter.project ? { project_id: filter.project } : {}),
+              ...(filter.label ? { label: filter.label } : {}),
+              ...(pageParam ? { cursor: pageParam } : {}),
+            },
+          },
+        }),
+      ),
+    initialPageParam: "",
+    getNextPageParam: (last) => last.next_cursor ?? undefined,
+    refetchInterval: SOON,
+  });

@@ -1,0 +1,37 @@
+/** The page's one client of the live view. */
+import { useEffect, useSyncExternalStore } from "react";
+import { key } from "../api/client";
+import type { LineState, Socket } from "../live/line";
+import { Live, type Outgoing } from "../live/live";
+import type { View } from "../live/transcript";
+
+function open(): Socket {
+  const address = new URL("/api/v1/ws", location.href);
+  address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+  return new WebSocket(address, ["coder.v1", `key.${key.get() ?? ""}`]) as Socket;
+}
+
+export const live = new Live({ open, store: sessionStorage });
+const listen = (listener: () => void) => live.listen(listener);
+
+/** Be connected as long as somebody is logged in. */
+export function useLine(): LineState {
+  useEffect(() => {
+    live.open();
+    const hurry = () => live.hurry();
+    window.addEventListener("online", hurry);
+    return () => {
+      window.removeEventListener("online", hurry);
+      live.close();
+    };
+  }, []);
+  return useSyncExternalStore(listen, () => live.state);
+}
+
+/** A session as it happens. */
+export function useSession(session: string): { view: View; sending: readonly Outgoing[] } {
+  useEffect(() => live.watch(session), [session]);
+  const view = useSyncExternalStore(listen, () => live.view(session));
+  const sending = useSyncExternalStore(listen, () => live.sending(session));
+  return { view, sending };
+}

@@ -1,0 +1,75 @@
+/** The pages and their addresses; everything that one looks at has one. */
+import { Button } from "@mantine/core";
+import { createRootRoute, createRoute, createRouter, type ErrorComponentProps, Link } from "@tanstack/react-router";
+import { Empty, Failed } from "../ui/parts";
+import { Shell } from "./shell";
+
+const root = createRootRoute({ component: Shell, notFoundComponent: Nowhere, errorComponent: Broken });
+
+function Nowhere() {
+  return (
+    <Empty title="There is nothing at this address">
+      <p>What was here may have another name now.</p>
+      <Button component={Link} to="/" variant="default">
+        Go to the inbox
+      </Button>
+    </Empty>
+  );
+}
+
+function Broken({ error, reset }: ErrorComponentProps) {
+  return <Failed error={error as Error} retry={reset} />;
+}
+
+const text = (value: unknown) => (typeof value === "string" && value !== "" ? value : undefined);
+
+const inbox = createRoute({ getParentRoute: () => root, path: "/" }).lazy(() =>
+  import("../inbox/page").then((page) => page.route),
+);
+const queue = createRoute({
+  getParentRoute: () => root,
+  path: "/queue",
+  validateSearch: (search: Record<string, unknown>): { state?: string; project?: string; label?: string } => {
+    const [state, project, label] = [text(search.state), text(search.project), text(search.label)];
+    return { ...(state && { state }), ...(project && { project }), ...(label && { label }) };
+  },
+}).lazy(() => import("../queue/page").then((page) => page.route));
+const sessions = createRoute({
+  getParentRoute: () => root,
+  path: "/sessions",
+  validateSearch: (search: Record<string, unknown>): { status?: string } => {
+    const status = text(search.status);
+    return status ? { status } : {};
+  },
+}).lazy(() => import("../session/list").then((page) => page.route));
+const session = createRoute({ getParentRoute: () => root, path: "/sessions/$id" }).lazy(() =>
+  import("../session/page").then((page) => page.route),
+);
+const changes = createRoute({
+  getParentRoute: () => root,
+  path: "/changes",
+  validateSearch: (search: Record<string, unknown>): { state?: string } => {
+    const state = text(search.state);
+    return state ? { state } : {};
+  },
+}).lazy(() => import("../review/list").then((page) => page.route));
+const review = createRoute({
+  getParentRoute: () => root,
+  path: "/changes/$id",
+  validateSearch: (search: Record<string, unknown>): { file?: string } => {
+    const file = text(search.file);
+    return file ? { file } : {};
+  },
+}).lazy(() => import("../review/page").then((page) => page.route));
+
+export const router = createRouter({
+  routeTree: root.addChildren([inbox, queue, sessions, session, changes, review]),
+  defaultPreload: "intent",
+  scrollRestoration: false,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}

@@ -1,0 +1,55 @@
+/** The languages that diffs are coloured in, in place of all that shiki has; each is loaded when a file needs it. */
+const load = {
+  bash: () => import("@shikijs/langs/bash"),
+  c: () => import("@shikijs/langs/c"),
+  cpp: () => import("@shikijs/langs/cpp"),
+  csharp: () => import("@shikijs/langs/csharp"),
+  css: () => import("@shikijs/langs/css"),
+  diff: () => import("@shikijs/langs/diff"),
+  docker: () => import("@shikijs/langs/docker"),
+  elixir: () => import("@shikijs/langs/elixir"),
+  go: () => import("@shikijs/langs/go"),
+  html: () => import("@shikijs/langs/html"),
+  ini: () => import("@shikijs/langs/ini"),
+  java: () => import("@shikijs/langs/java"),
+  javascript: () => import("@shikijs/langs/javascript"),
+  json: () => import("@shikijs/langs/json"),
+  jsx: () => import("@shikijs/langs/jsx"),
+  kotlin: () => import("@shikijs/langs/kotlin"),
+  lua: () => import("@shikijs/langs/lua"),
+  make: () => import("@shikijs/langs/make"),
+  markdown: () => import("@shikijs/langs/markdown"),
+  php: () => import("@shikijs/langs/php"),
+  python: () => import("@shikijs/langs/python"),
+  rst: () => import("@shikijs/langs/rst"),
+  ruby: () => import("@shikijs/langs/ruby"),
+  rust: () => import("@shikijs/langs/rust"),
+  scss: () => import("@shikijs/langs/scss"),
+  sql: () => import("@shikijs/langs/sql"),
+  swift: () => import("@shikijs/langs/swift"),
+  toml: () => import("@shikijs/langs/toml"),
+  tsx: () => import("@shikijs/langs/tsx"),
+  typescript: () => import("@shikijs/langs/typescript"),
+  xml: () => import("@shikijs/langs/xml"),
+  yaml: () => import("@shikijs/langs/yaml"),
+};
+const also = {
+  dockerfile: load.docker,
+  js: load.javascript,
+  makefile: load.make,
+  md: load.markdown,
+  py: load.python,
+  rb: load.ruby,
+  rs: load.rust,
+  sh: load.bash,
+  shell: load.bash,
+  shellscript: load.bash,
+  ts: load.typescript,
+  yml: load.yaml,
+  zsh: load.bash,
+};
+
+export const bundledLanguagesBase = load;
+export const bundledLanguagesAlias = also;
+export const bundledLanguages = { ...load, ...also };
+export const bundledLanguagesInfo = Object.entries(load).map(([id, load]) => ({ id, name: id, import: load }));

@@ -1,0 +1,130 @@
+"""The panel in a real browser: from the link to the checkout with the keyboard alone, and nobody kept out of any page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import panel
+import pytest
+from browsing import PHONE, Tab, browsing
+from checkout import Checkout
+from playwright.sync_api import Browser, expect
+from running import Coder
+
+pytest_plugins = ("model_server",)
+
+PROMPT = (
+    "Say hello from a file",
+    "write hello.py: print('hello')\\n",
+    "+ edit README.rst: Python iterables => Python's iterables",
+    "run: python3 hello.py",
+    "say: It says **hello** now.",
+)
+Open = Callable[..., Tab]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    panel.make("install")
+    panel.make("build")
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def tab(browser: Browser, coder: Coder) -> Iterator[Open]:
+    tabs: list[Tab] = []
+
+    def make(**how: Any) -> Tab:
+        tabs.append(Tab(browser, coder, **how))
+        tabs[-1].log_in()
+        return tabs[-1]
+
+    yield make
+    for each in tabs:
+        each.close()
+
+
+def test_from_the_link_to_the_checkout_with_the_keyboard_alone(coder: Coder, project: str, checkout: Checkout, tab: Open) -> None:
+    coder.turn(project, *PROMPT)
+    page = tab().page
+    expect(page.get_by_role("link", name="Say hello from a file")).to_be_visible()
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Say hello from a file")
+    expect(page.get_by_text("print").first).to_be_visible()
+    expect(page.get_by_text("0 of 2 viewed")).to_be_visible()
+    page.keyboard.press("v")
+    page.keyboard.press("v")
+    expect(page.get_by_text("2 of 2 viewed")).to_be_visible()
+    page.keyboard.press("a")
+    expect(page.get_by_role("button", name="Approve into the checkout")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("2 files are in", exact=False)).to_be_visible()
+    assert checkout.read("hello.py") == "print('hello')\n"
+    assert "Python's iterables" in checkout.read("README.rst")
+
+
+def test_a_rejection_says_why_and_a_draft_of_it_survives_a_reload(coder: Coder, project: str, checkout: Checkout, tab: Open) -> None:
+    task = coder.turn(project, *PROMPT)
+    there = tab()
+    page = there.page
+    there.open(f"/changes/{task['change_id']}")
+    page.get_by_role("button", name="Reject…").click()
+    page.get_by_label("Reason").fill("Say goodbye as well.")
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Say hello from a file")
+    page.keyboard.press("r")
+    expect(page.get_by_label("Reason")).to_have_value("Say goodbye as well.")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_text("The agent is told with the next prompt.")).to_be_visible()
+    change = coder.row(
+        "select c.state, d.reason from pending_changes c join decisions d on d.change_id = c.id where c.id = %s", task["change_id"]
+    )
+    assert change == {"state": "rejected", "reason": "Say goodbye as well."}
+    assert checkout.status() == set()
+
+
+def test_a_checkout_in_the_way_is_said_and_changes_nothing(coder: Coder, project: str, checkout: Checkout, tab: Open) -> None:
+    task = coder.turn(project, *PROMPT)
+    checkout.write("hello.py", "print('mine')\n")
+    there = tab()
+    there.open(f"/changes/{task['change_id']}")
+    expect(there.page.get_by_role("button", name="Approve…")).to_be_visible()
+    there.press("a")
+    expect(there.page.get_by_role("button", name="Approve into the checkout")).to_be_focused()
+    there.press("Enter")
+    expect(there.page.get_by_role("dialog").get_by_role("alert")).to_contain_text("hello.py")
+    assert checkout.read("hello.py") == "print('mine')\n"
+    there.broken = [each for each in there.broken if "409" not in each]  # the browser notes each refusal
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_for_everybody(coder: Coder, project: str, tab: Open, scheme: str) -> None:
+    task = coder.turn(project, *PROMPT)
+    there = tab(color_scheme=scheme)
+    wrong = {}
+    for path, sign in (
+        ("/", "Inbox"),
+        ("/queue", "Queue"),
+        ("/sessions", "Sessions"),
+        ("/changes", "Changes"),
+        (f"/changes/{task['change_id']}", "Say hello from a file"),
+        (f"/sessions/{task['session_id']}", "Say hello from a file"),
+    ):
+        there.open(path)
+        expect(there.page.get_by_role("heading", level=1)).to_contain_text(sign)
+        there.page.wait_for_load_state("networkidle")
+        wrong[path] = there.violations()
+    assert not any(wrong.values()), wrong
+
+
+def test_it_fits_a_phone(coder: Coder, project: str, tab: Open) -> None:
+    task = coder.turn(project, *PROMPT)
+    there = tab(**PHONE)
+    for path in ("/", "/queue", "/sessions", "/changes", f"/changes/{task['change_id']}", f"/sessions/{task['session_id']}"):
+        there.open(path)
+        expect(there.page.get_by_role("heading", level=1)).to_be_visible()
+        wide = there.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide == 0, path
