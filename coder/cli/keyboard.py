@@ -29,6 +29,9 @@ class Keyboard:
 
     def listen(self) -> None:
         """Begin; needs a running loop."""
+        if sys.stdin is None:  # it was closed before we began
+            self._line(None)
+            return
         self._fd = sys.stdin.fileno()
         try:
             asyncio.get_running_loop().add_reader(self._fd, self._read)
@@ -59,7 +62,7 @@ class Keyboard:
         if not piece and self._rest:
             lines, self._rest = [self._rest], b""
         for line in lines:
-            self._line(line.decode("utf-8", "replace"))
+            self._line(line.decode("utf-8", "surrogateescape"))
         if not piece:
             self.close()
             self._line(None)

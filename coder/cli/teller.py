@@ -44,8 +44,8 @@ class Teller:
     only: the one task that is told of; None for all of the session.
     coloured: whether escape codes for colours may be written.
     columns: the width of the terminal; 0 where lines cannot be written over.
-    keys: whether what agents ask can be answered here.
-    mine: whether a prompt was typed here, so that it need not be shown.
+    keys: whether somebody types here, who can answer what agents ask and sees what was typed.
+    mine: whether a task was sent from here.
 
     Attributes:
         asked: open permissions and questions, oldest first.
@@ -175,7 +175,7 @@ class Teller:
         self._turns[turn] = task
 
     def _prompted(self, shown: Shown, task: int, text: str) -> None:
-        if not shown.prompted and not self._mine(task):
+        if not shown.prompted and not (self._keys and self._mine(task)):
             self._put("> " + visible(text.rstrip()).replace("\n", "\n  "), BOLD)
         shown.prompted = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sys
@@ -26,6 +27,7 @@ LOOK_SECONDS = 10.0
 SETTLE_SECONDS = 3.0
 """How long the last frames of a task that has ended may take."""
 NOT_SHOWN = ("hello", "ping")
+ANSWERS = ("accepted", "error")
 
 
 class Watching:
@@ -52,6 +54,7 @@ class Watching:
         self._keys = self._keyboard.terminal and not as_json
         self._sent: set[str] = set()
         self._unsaid: list[str] = []
+        self._held: list[dict[str, Any]] = []
         self._awaited: dict[int, str | None] = {} if task is None else {task: None}
         self._over: dict[int, tuple[str, str | None]] = {}
         self._running: int | None = None
@@ -64,9 +67,9 @@ class Watching:
             self._print,
             only=task,
             coloured=coloured(),
-            columns=lambda: shutil.get_terminal_size().columns if sys.stdout.isatty() else 0,
+            columns=lambda: shutil.get_terminal_size().columns if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else 0,
             keys=self._keys,
-            mine=lambda number: self._keys and task is None and number in self._awaited,
+            mine=lambda number: task is None and number in self._awaited,
         )
 
     def run(self) -> int:
@@ -148,12 +151,18 @@ class Watching:
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────
 
     async def _tell(self, frame: dict[str, Any]) -> None:
-        kind, loop = frame["type"], asyncio.get_running_loop()
+        kind = frame["type"]
         if self._json and kind not in NOT_SHOWN:
             print(json.dumps(frame), flush=True)
         if kind in NOT_SHOWN:
             return
-        self._heard = loop.time()
+        if self._sent and kind not in ANSWERS:  # whose task it is about is known in a moment
+            self._held.append(frame)
+            return
+        await self._show(frame)
+
+    async def _show(self, frame: dict[str, Any]) -> None:
+        kind, self._heard = frame["type"], asyncio.get_running_loop().time()
         if kind == "permission_request" and frame["state"] == "requested" and self._keys:
             self._keyboard.forget()
         self._teller.tell(frame, self._heard)
@@ -179,6 +188,11 @@ class Watching:
                 self._running = None
                 await self._look({message["task_id"] for message in frame["messages"] if message["role"] == "assistant"})
                 self._invite()
+
+        if kind in ANSWERS and not self._sent:
+            held, self._held = self._held, []
+            for each in held:
+                await self._show(each)
 
     def _invite(self) -> None:
         """Show that something can be said now."""
@@ -231,6 +245,11 @@ class Watching:
     async def _typed(self, text: str | None) -> None:
         if self._keys:
             self._teller.typed()
+        try:
+            sound(text or "", "What was typed")
+        except InvalidInput as error:
+            self._refused({"message": error.message, "about": None})
+            return
         if text is None:
             await self._closed()
         elif self._teller.asked and self._keys:
@@ -258,12 +277,9 @@ class Watching:
         if self._session is None and self._sent:  # the first one opens the session
             self._unsaid.append(text)
             return
-        try:
-            sound(text, "The message")
-            if len(text.encode()) > INPUT_BYTES:
-                raise InvalidInput(f"A message may have {INPUT_BYTES} bytes; put large material into a file of the project and name it.")
-        except InvalidInput as error:
-            self._refused({"message": error.message, "about": None})
+        if len(text.encode()) > INPUT_BYTES:
+            said = f"A message may have {INPUT_BYTES} bytes; put large material into a file of the project and name it."
+            self._refused({"message": said, "about": None})
             return
         number = uuid4().hex
         self._sent.add(number)

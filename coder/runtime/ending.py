@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from coder.change import Snapshot, Worktree
 from coder.errors import CoderError, DiskFull
+from coder.events import Notice
 from coder.ports import Backend
 from coder.routing import Route
 from coder.runtime.inflight import Stop
@@ -33,6 +34,12 @@ class Course:
     agent_started: bool = False
     asked: bool = False
     notices: list[str] = field(default_factory=list)
+    told: int = 0
+
+    def tell_notices(self) -> None:
+        """Let watchers know coder's own notices, as they know the agent's."""
+        fresh, self.told = self.notices[self.told :], len(self.notices)
+        self.narration.said(map(Notice, fresh), self.transcript.usage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,7 @@ class Executor:
                         # Committed before anybody sees the event and before a tool it names runs.
                         await self._finisher.seen(task)
                         course.seen = True
+                        course.tell_notices()
                     interview.hear(event)
                     course.narration.said(course.transcript.apply(event), course.transcript.usage)
                     for spill in course.transcript.take_spills():
@@ -272,6 +273,8 @@ class Executor:
                 unsnapshotted = course.seen
                 if end.outcome is Outcome.COMPLETED:
                     end = End(Outcome.FAILED, Reason.INTERNAL, f"The work was done, but could not be read ({error}); see the log.")
+        if end.outcome is not Outcome.REQUEUED:
+            course.tell_notices()
         ending = ending_of(course, end, snapshot, unsnapshotted)
         await course.narration.closing()
         while True:

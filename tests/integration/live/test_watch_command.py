@@ -185,6 +185,11 @@ async def test_a_script_talks_and_gets_the_first_outcome_that_is_not_completed(h
     assert code == 1
     assert "U+0000" in err
     assert (await command(house, "chat", session, data_dir=here))[0] == 0
+    shell = ("sh", "-c", f"exec {sys.executable} -m coder chat {session} <&-")
+    closed = await asyncio.create_subprocess_exec(
+        *shell, cwd=house.folder, env={**os.environ, "CODER_DATABASE_URL": house.dsn, "CODER_DATA_DIR": here}
+    )
+    assert await closed.wait() == 0
 
 
 async def test_frames_as_json_lines(house: LiveHouse) -> None:

@@ -170,12 +170,36 @@ async def test_a_retry_shows_while_it_waits_and_is_no_part_of_the_history(house:
     await house.until("select waiting_for = 'provider' from coder.show_task($1)", task)
     house.open_gate("retried")
     await late.until(lambda: late.views[session].ended)
+    await late.until(
+        lambda: late.views[session].frames[-1].get("state") == "completed" and late.views[session].frames[-1]["type"] == "task_state"
+    )
     after = house.tab(server.url)
     await after.open()
     await after.subscribe(session)
     assert [frame["type"] for frame in after.views[session].frames] == ["session_history"]
     assert after.views[session].transcript == await house.transcript(session)
     await house.ended(task)
+
+
+async def test_what_coder_itself_remarks_on_a_turn_is_seen_from_everywhere(house: LiveHouse) -> None:
+    near, far = await house.server(), await house.server()
+    await house.node(near.watching)
+    sql = "insert into tasks (project_id, input, agent) values ($1, $2, 'nobody') returning id, session_id"
+    row = await house.sql.fetchrow(sql, house.project, script(["say", "here"], ["notice", "the agent's own"], ["gate", "go"]))
+    task, session = row["id"], str(row["session_id"])
+    tabs = [house.tab(server.url) for server in (near, far)]
+    for tab in tabs:
+        await tab.open()
+        await tab.subscribe(session)
+        await tab.until(lambda tab=tab: tab.views[session].turns and tab.views[session].text == "here")
+    house.open_gate("go")
+    await house.ended(task)
+    stored = await house.sql.fetchval("select notices from tasks where id = $1", task)
+    assert stored[0].startswith("Agent nobody is not available on this host")
+    for tab in tabs:
+        await tab.until(lambda tab=tab: tab.views[session].ended)
+        assert [frame["text"] for frame in tab.views[session].frames if frame["type"] == "notice"] == stored
+        assert tab.views[session].transcript == await house.transcript(session)
 
 
 async def test_turns_that_end_within_a_window_are_seen_whole_from_everywhere(house: LiveHouse) -> None:
