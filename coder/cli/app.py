@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from coder import __version__
-from coder.cli import changes, comments, deciding, exits, permissions, projects, service, sessions, tasks, watch, workspaces
+from coder.cli import changes, comments, deciding, exits, permissions, projects, review, service, sessions, tasks, watch, workspaces
 from coder.cli.desk import Desk, desk
 from coder.cli.house import House
 
@@ -67,6 +67,7 @@ def build(house: House) -> typer.Typer:
     app.add_typer(service.database, name="db")
     app.add_typer(projects.commands, name="project")
     app.command()(tasks.run)
+    app.command()(review.review)
     app.command()(watch.watch)
     app.command()(watch.chat)
     app.add_typer(tasks.commands, name="task")

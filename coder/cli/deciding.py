@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -151,6 +152,19 @@ def undo(context: typer.Context, change: ChangeId, reason: Reason = None, json: 
     _put_left(decision)
 
 
+def decide(at: Desk, change: Mapping[str, Any], parts: list[Part] | None, reason: str | None, **how: Any) -> dict[str, Any]:
+    """Approve a change that was just read (`parts` is None), or decide on parts of it, and wait until that is carried out.
+
+    Args:
+        how: `target`, `branch` and `commit`.
+
+    Raises:
+        Conflict: what it failed with.
+    """
+    statement, named = ("change_approve", {}) if parts is None else ("change_decide", {"parts": parts})
+    return _decide(at, statement, change, None, reason, **named, **how)
+
+
 def _put_left(decision: dict[str, Any]) -> None:
     if decision["left_change_id"]:
         put(f"What is left waits as change {decision['left_change_id']}.")
@@ -177,12 +191,12 @@ def _shown(at: Desk, change: str, fingerprint: str | None) -> dict[str, Any]:
     return row
 
 
-def _decide(at: Desk, statement: str, change: dict[str, Any], fingerprint: str | None, reason: str | None, **how: Any) -> dict[str, Any]:
+def _decide(at: Desk, statement: str, change: Mapping[str, Any], fingerprint: str | None, reason: str | None, **how: Any) -> dict[str, Any]:
     """Store a decision on what was just read, wait until it is carried out, and raise what it failed with."""
     return _carried_out(at, _stored(at, statement, change, fingerprint, reason, **how))
 
 
-def _stored(at: Desk, statement: str, change: dict[str, Any], fingerprint: str | None, reason: str | None, **how: Any) -> dict[str, Any]:
+def _stored(at: Desk, statement: str, change: Mapping[str, Any], fingerprint: str | None, reason: str | None, **how: Any) -> dict[str, Any]:
     """Store a decision on what was just read."""
     return at.door.row(
         statement,
