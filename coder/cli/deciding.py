@@ -156,7 +156,7 @@ def decide(at: Desk, change: Mapping[str, Any], parts: list[Part] | None, reason
     """Approve a change that was just read (`parts` is None), or decide on parts of it, and wait until that is carried out.
 
     Args:
-        how: `target`, `branch` and `commit`.
+        how: `target`, `branch`, `commit` and `push`.
 
     Raises:
         Conflict: what it failed with.

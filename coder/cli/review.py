@@ -25,6 +25,7 @@ def review(
         str | None, typer.Option(help="Commit what is approved on this branch instead of writing it into the checkout.")
     ] = None,
     commit: Annotated[bool, typer.Option("--commit", help="Also commit its files in the checkout.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="Also push the branch to the project's remote.")] = False,
     project: Annotated[str | None, typer.Option(help="Only of this project.", metavar="NAME")] = None,
 ) -> None:
     """Decide on changes in the terminal, hunk by hunk; ? shows the keys."""
@@ -40,5 +41,5 @@ def review(
         return
     from coder.cli.reviewing import Reviewing  # with what measures text, which no other command needs
 
-    for sentence in Reviewing(at, branch, commit).all(wanted):
+    for sentence in Reviewing(at, branch, commit=commit, push=push).all(wanted):
         put(sentence)

@@ -22,10 +22,11 @@ from coder.errors import CoderError, NotFound
 class Reviewing:
     """A person at a terminal, and the change that is looked at."""
 
-    def __init__(self, at: Desk, branch: str | None, commit: bool) -> None:
+    def __init__(self, at: Desk, branch: str | None, *, commit: bool, push: bool) -> None:
         self._at = at
         self._branch = branch
         self._commit = commit
+        self._push = push
         self._said = ""
         self._help = False
         self._sheet: Sheet
@@ -173,7 +174,9 @@ class Reviewing:
         self._terminal.draw()
         target: Literal["checkout", "branch"] = "branch" if self._branch else "checkout"
         parts = None if sheet.whole else sheet.decision()
-        decision = decide(self._at, sheet.change, parts, reason or None, target=target, branch=self._branch, commit=self._commit)
+        decision = decide(
+            self._at, sheet.change, parts, reason or None, target=target, branch=self._branch, commit=self._commit, push=self._push
+        )
         self._done.append(f"Change {sheet.change['id']}: {sheet.will()}, into {self._target()}.")
         if decision["left_change_id"] is None:
             return True
