@@ -185,7 +185,7 @@ class _Content:
         stdin = None
         if self._copied:
             arguments += ["--pathspec-from-file=-", "--pathspec-file-nul"]
-            stdin = b"\0".join([b".", *(b":(exclude,literal)" + path for path in self._copied)])
+            stdin = b"\0".join([b".", *(b":(exclude,glob)" + each for path in self._copied for each in _patterns(path))])
         # Status 1 = some file could not be read: the rest still counts, and the reviewer is told.
         answer = self._repository.run(*arguments, stdin=stdin, index=index, accept=(0, 1))
         if answer.status:
@@ -234,6 +234,17 @@ class _Content:
                 f"An ignore file was changed, so {len(exposed)} formerly ignored file(s) are now part of this change: "
                 f"{_some([display_path(path) for path in exposed])}; look for secrets before approving."
             )
+
+
+def _patterns(path: bytes) -> tuple[bytes, bytes]:
+    """Globs of just this path and of what is below it.
+
+    Not the literal path: git takes one that is excluded *and* ignored for one it was asked to add, and complains. With its first
+    character escaped it begins with a wildcard to git, which is not compared that way.
+    """
+    escaped = re.sub(rb"[*?\[\\]", rb"\\\g<0>", path)
+    escaped = escaped if escaped.startswith(b"\\") else b"\\" + escaped
+    return escaped, escaped + b"/**"
 
 
 def difference(repository: Repository, base_tree: str, tree: str, index: Path) -> tuple[tuple[FileChange, ...], bytes]:

@@ -70,6 +70,15 @@ async def test_copied_files_are_in_no_snapshot_whatever_the_agent_does(full: Ben
     assert tree.read(".env") == b"TOKEN=2\n"
 
 
+async def test_copied_files_that_stay_ignored_are_nothing_to_be_warned_of(full: Bench) -> None:
+    full.repo.write("secret/[odd]*?", "o\n")
+    worktree, tree = await with_globs(full, ".env*", "node_modules", "secret").start()
+    tree.write("a.txt", "changed\n")
+    snapshot, _ = await full.snapshot(worktree)
+    assert {file.path for file in snapshot.files} == {b"a.txt"}
+    assert snapshot.warnings == ()
+
+
 async def test_found_again_without_being_known_they_are_still_left_out(full: Bench) -> None:
     with_globs(full, ".env*")
     worktree, tree = await full.start()
