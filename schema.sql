@@ -2443,7 +2443,11 @@ language plpgsql as $$
 begin
     insert into pending_changes (id, session_id, project_id, task_id, agent, title, turn_outcome, base_commit, base_tree, base_version,
                                  snapshot_commit, snapshot_tree, fingerprint, file_count, additions, deletions, diff, warnings)
-        select p_id, p_session, t.project_id, t.id, p_agent, left(split_part(ltrim(t.input, E' \t\r\n'), E'\n', 1), 200), p_outcome,
+        -- What a failed check or comments asked for is still about what the change before it was about.
+        select p_id, p_session, t.project_id, t.id, p_agent, coalesce(
+                   (select c.title from checks k join pending_changes c on c.id = k.change_id where k.fix_task = t.id limit 1),
+                   (select c.title from comments k join pending_changes c on c.id = k.first_change_id where k.task_id = t.id limit 1),
+                   left(split_part(ltrim(t.input, E' \t\r\n'), E'\n', 1), 200)), p_outcome,
                p_snapshot ->> 'base_commit', p_snapshot ->> 'base_tree', (p_snapshot ->> 'base_version')::int, p_snapshot ->> 'commit',
                p_snapshot ->> 'tree', p_snapshot ->> 'fingerprint', jsonb_array_length(p_snapshot -> 'files'),
                coalesce((select sum((f ->> 'additions')::int) from jsonb_array_elements(p_snapshot -> 'files') f), 0),

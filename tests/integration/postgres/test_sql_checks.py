@@ -136,6 +136,7 @@ def test_a_failure_becomes_the_next_task_of_the_same_agent(bench: Bench, node: N
     node.finish(ending(claimed, snapshot=snapshot("2" * 40), diff=1), diffs=[b""])
     (again,) = claim(node)
     assert [row.fixes for row in checks(bench)] == [0, 1]
+    assert bench.value("select title from pending_changes where task_id = %s", task.id) == change.title
     assert settle(node, again)
     assert [row.fix_task for row in checks(bench)] == [task.id, None], "auto_fix is 1"
 

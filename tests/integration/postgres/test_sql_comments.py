@@ -200,6 +200,14 @@ Is this moved only?"""
         bench.do("delete from tasks where id = %s", task.id)
 
 
+def test_what_comments_ask_for_is_still_about_the_same(bench: Bench, node: Node, change: Row) -> None:
+    comment(bench, change, p_actor="ada")
+    task = bench.value("select coder.send(%s, 'Nearly there.', 'ada')", change.id)
+    claimed = node.claim_one()
+    node.finish(ending(claimed, snapshot=snapshot("2" * 40), diff=1), diffs=[A + C])
+    assert bench.value("select title from pending_changes where task_id = %s", task) == change.title == "make it round"
+
+
 def test_drafts_are_sent_once(bench: Bench, change: Row) -> None:
     for n in range(5):
         comment(bench, change, body=f"n{n}", p_actor="ada")
