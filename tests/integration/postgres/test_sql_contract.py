@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from queuebench import Bench, ending, make_change
+from queuebench import Bench, Node, Row, ending, make_change
 
 PAGE = (Path(__file__).parents[3] / "docs/sql.md").read_text(encoding="utf-8")
 SAMPLES: dict[str, Any] = {
@@ -60,15 +60,33 @@ def test_the_examples_of_the_page_run_as_they_stand(bench: Bench) -> None:
     task = bench.value("select min(id) from tasks")
     (followed,) = bench.rows(examples("Follow it")[0].replace("id = 7", f"id = {task}"))
     assert followed.state == "completed"
-    decided = []
+    decided, kinds = [], set()
     for statement in examples("Decide on changes"):
         change = make_change(node, project)
+        bench.do(
+            "update change_files set hunks = '[[1, 1, 1, 1, 5, 3], [9, 1, 9, 1, 9, 3]]' where change_id = %s and display = 'a.py'",
+            change.id,
+        )
+        bench.do("update change_files set path = 'b.py', display = 'b.py' where change_id = %s and display = 'c.py'", change.id)
+        if "coder.undo" in statement:
+            approved(node, change)
+        listed = f'[{{"change_id": "{change.id}", "fingerprint": "{change.fingerprint}"}}]'
         known = statement.replace("(change, fingerprint", f"('{change.id}', '{change.fingerprint}'").replace("'…'", f"'{change.id}'")
+        known = known.replace("(change,", f"('{change.id}',").replace('[{"change_id": "…", "fingerprint": "…"}, …]', listed)
         bench.do(known)
+        kinds |= {row.kind for row in bench.rows("select kind || coalesce(target, work, '') as kind from decisions")}
         decided += re.findall(r"coder\.(\w+)", statement)
-    assert decided == ["approve", "approve", "approve", "reject", "reject"]
-    assert bench.value("select array_agg(distinct kind || coalesce(target, work)) from decisions") == [
-        "approvebranch", "approvecheckout", "rejectdiscard", "rejectkeep"]  # fmt: skip
+    assert decided == ["approve"] * 4 + ["approve_in_order", "reject", "reject", "decide", "rebase", "rebase", "undo"]
+    assert kinds == {"approvebranch", "approvecheckout", "partcheckout", "rebasecheckout", "rejectdiscard", "rejectkeep", "undocheckout"}
+
+
+def approved(node: Node, change: Row) -> None:
+    """Approve a change, as a node carries it out."""
+    node.bench.do("delete from decisions where state = 'queued'")
+    node.bench.do("select coder.approve(%s, %s)", change.id, change.fingerprint)
+    claimed = node.bench.one("select id, epoch from coder.claim_decision(%s, %s)", node.id, node.host)
+    node.bench.do("select coder.begin_applying(%s, %s, '{\"files\": []}')", claimed.id, claimed.epoch)
+    node.bench.do("select coder.settle_decision(%s, %s, 'approved', null, '{}', 'approved', '[]', '[]')", claimed.id, claimed.epoch)
 
 
 def test_what_agents_ask_is_answered_as_the_page_says(bench: Bench) -> None:
@@ -129,7 +147,7 @@ def test_what_the_page_calls_coder_s_own_is_refused(bench: Bench) -> None:
             bench.add(project, **{column: "native" if column == "execution_path" else value})
         assert caught.value.sqlstate == "CD422", column
     rest = set(kinds) - own - times - documented_columns()
-    assert rest == {"id", "position", "opens_session", "retry_of", "created_at", "waiting"}
+    assert rest == {"id", "position", "opens_session", "retry_of", "created_at", "waiting", "compacts"}
 
 
 def test_a_pending_task_takes_the_edits_the_page_allows(bench: Bench) -> None:
