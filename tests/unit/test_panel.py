@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import panel
@@ -15,6 +19,17 @@ FONTS = ("inter-latin-wght-normal", "jetbrains-mono-latin-wght-normal")
 def test_the_panels_own_tests_pass() -> None:
     panel.make("install")
     panel.node("vitest/vitest.mjs", "run", "--passWithNoTests=false")
+
+
+def test_a_build_needs_no_tools_of_tests(tmp_path: Path) -> None:
+    """As `bin/up` builds it the first time, in a checkout that nothing was installed into."""
+    folder = tmp_path / panel.PANEL.relative_to(panel.TOP)
+    shutil.copytree(panel.PANEL, folder, ignore=shutil.ignore_patterns("node_modules", "dist", ".building"))
+    (tmp_path / "bin").mkdir()
+    script = shutil.copy(panel.TOP / "bin" / "panel.py", tmp_path / "bin")
+    subprocess.run([sys.executable, script, "build"], check=True, stdin=subprocess.DEVNULL)
+    assert (folder / "dist" / "index.html").is_file()
+    assert not (folder / "node_modules" / "vitest").exists()
 
 
 def test_the_first_page_is_light() -> None:
