@@ -1898,7 +1898,9 @@ begin
            || string_agg(format(E'\n\n%s. %s%s%s\n%s\n%s', k.n, coder.as_text(k.path),
                   case when k.line is null then ', the whole file' when k.end_line > k.line then format(', lines %s to %s', k.line, k.end_line)
                        else format(', line %s', k.line) end,
-                  case when k.outdated then ', which have changed since:' when k.side = 'old' then ', as they were before the change:' else ':' end,
+                  case when k.outdated then format(', which %s changed since:', case when k.end_line > k.line then 'have' else 'has' end)
+                       when k.line is null or k.side = 'new' then ':'
+                       else format(', as %s before the change:', case when k.end_line > k.line then 'they were' else 'it was' end) end,
                   case when k.code <> '' then E'\n' || regexp_replace(k.code, '^', '    ', 'gn') || E'\n' else '' end, btrim(k.body, E' \t\r\n')),
                   '' order by k.n)
         into v_input

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from checkout import Checkout
+from editing import LONG, PLACES, decide, edits, part
 from running import Coder, running
 
 if TYPE_CHECKING:
@@ -98,3 +99,22 @@ def test_comments_are_carried_by_the_node_that_comes_after_a_kill(coder: Coder, 
     second = coder.until(lambda: coder.rows("select id from pending_changes where task_id = %s", task))[0]
     found = standing(coder, {**first, "id": str(second["id"])})["Two."]
     assert (found["line"], found["outdated"]) == (3, False)
+
+
+def test_comments_on_parts_that_are_approved_rejected_and_left(coder: Coder, checkout: Checkout, project: str) -> None:
+    change = coder.change(coder.turn(project, "Edit four places.", edits(1, 2, 3, 4)))
+    for number in (1, 2, 3, 4):
+        coder.post(f"/changes/{change['id']}/comments", 201, path=LONG, line=PLACES[number - 1], body=f"On {number}.")
+    decision = decide(coder, change, parts=[part(1, "approve"), part(2, "reject")])
+    left = coder.get(f"/changes/{decision['left_change_id']}")
+    seen = standing(coder, left)
+    assert {name: (row["line"], row["outdated"]) for name, row in seen.items()} == {
+        "On 1.": (PLACES[0], False),
+        "On 2.": (PLACES[1], True),
+        "On 3.": (PLACES[2], False),
+        "On 4.": (PLACES[3], False),
+    }
+    task = coder.post(f"/changes/{left['id']}/send", 201)
+    assert f"{LONG}, line {PLACES[1]}, which has changed since:" in task["input"]
+    assert f"{LONG}, line {PLACES[2]}:" in task["input"]
+    coder.ended(task["id"])

@@ -179,7 +179,7 @@ Comments of a reviewer on the change of task {change.task_id}; do what each of t
 
 Rename.
 
-2. a.py, line 21, as they were before the change:
+2. a.py, line 21, as it was before the change:
 
      twenty
     --- not a header
