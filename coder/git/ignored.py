@@ -28,9 +28,19 @@ def hidden_files(repository: Repository, index: Path, added: Collection[bytes]) 
     return [path for path in _split(listed) if path in added]
 
 
-def exposed_files(repository: Repository, base: str, added: Iterable[bytes]) -> list[bytes]:
-    """Of files a change adds, those that the base's ignore files ignore."""
-    entries = [line.partition(b"\t") for line in _split(repository.run("ls-tree", "-r", "-z", base).out)]
+def ignored_files(project: Repository) -> list[bytes]:
+    """What git ignores in a checkout: files, and directories that are ignored as such, with a slash at their end.
+
+    None where git cannot look through it: that is its owner's matter, and no reason to lose what a turn has done.
+    """
+    form = ("--porcelain", "-z", "--ignored=matching", "--untracked-files=all", "--no-renames", "--ignore-submodules=all")
+    answer = project.run("status", *form, accept=range(256))
+    return [line[3:] for line in _split(answer.out) if line.startswith(b"!! ")]
+
+
+def ignored_by(repository: Repository, tree: str, paths: Iterable[bytes]) -> list[bytes]:
+    """Of some paths, those that the ignore files of a tree ignore."""
+    entries = [line.partition(b"\t") for line in _split(repository.run("ls-tree", "-r", "-z", tree).out)]
     rules = {path: head.split(b" ")[2] for head, _, path in entries if is_ignore_file(path)}
     with tempfile.TemporaryDirectory(prefix="coder-ignore-") as name:
         place = Path(name)
@@ -42,7 +52,7 @@ def exposed_files(repository: Repository, base: str, added: Iterable[bytes]) -> 
         # An index that does not exist: git would otherwise read ignore files it misses on disk from the worktree's index.
         answer = repository.run(
             *("check-ignore", "--no-index", "-z", "--stdin"),
-            stdin=b"\0".join(added),
+            stdin=b"\0".join(paths),
             index=place / ".git-index",
             work_tree=place,
             accept=(0, 1),

@@ -21,7 +21,7 @@ from coder.change import FileChange, Snapshot, Worktree, display_path
 from coder.diff import GITLINK, parse_diff, parse_raw
 from coder.errors import InternalError
 from coder.git.disk import Kind, look
-from coder.git.ignored import exposed_files, hidden_files, is_ignore_file
+from coder.git.ignored import hidden_files, ignored_by, ignored_files, is_ignore_file
 from coder.git.keeper import Keeper
 from coder.git.record import Record
 from coder.git.repository import Repository
@@ -179,6 +179,7 @@ class _Content:
                 self._measure(index)
             if any(is_ignore_file(file.path) or is_ignore_file(file.old_path or b"") for file in self.files):
                 self._warn_exposed()
+                self._warn_unhidden()
 
     def _add(self, index: Path) -> None:
         arguments = ["add", "--all", "--ignore-errors"]
@@ -229,10 +230,20 @@ class _Content:
 
     def _warn_exposed(self) -> None:
         added = [f.path for f in self.files if f.operation in ("added", "renamed", "copied")]
-        if exposed := exposed_files(self._repository, self._base, added):
+        if exposed := ignored_by(self._repository, self._base, added):
             self.warnings.append(
                 f"An ignore file was changed, so {len(exposed)} formerly ignored file(s) are now part of this change: "
                 f"{_some([display_path(path) for path in exposed])}; look for secrets before approving."
+            )
+
+    def _warn_unhidden(self) -> None:
+        """Of what the person's checkout ignores, and of the copies here, what the ignore files of the change would no longer hide."""
+        hidden = sorted({*ignored_files(self._record.project), *self._copied})
+        still = {*ignored_by(self._repository, self.tree, hidden)} if hidden else set()
+        if unhidden := [display_path(path) for path in hidden if path not in still]:
+            self.warnings.append(
+                f"An ignore file was changed so that {len(unhidden)} ignored file(s) of the checkout would no longer be ignored there: "
+                f"{_some(unhidden)}; once this is approved, `git add` takes them: look for secrets."
             )
 
 

@@ -79,6 +79,21 @@ async def test_copied_files_that_stay_ignored_are_nothing_to_be_warned_of(full: 
     assert snapshot.warnings == ()
 
 
+async def test_ignored_files_of_the_checkout_that_a_change_would_expose_are_named(full: Bench) -> None:
+    worktree, tree = await with_globs(full, ".env*").start()
+    tree.write(".gitignore", "node_modules/\nsecret/\nlink*\n")
+    snapshot, worktree = await full.snapshot(worktree)
+    (warning,) = snapshot.warnings
+    assert warning.startswith("An ignore file was changed so that 2 ignored file(s) of the checkout would no longer be ignored there: ")
+    assert ".env, sub/.env.local; once this is approved" in warning
+    tree.write(".gitignore", "node_modules/\n.env*\n/secret/\n*.key\nlink*\n*.more\n")
+    snapshot, worktree = await full.snapshot(worktree)
+    assert ([file.path for file in snapshot.files], snapshot.warnings) == ([b".gitignore"], ())
+    tree.at(".gitignore").unlink()
+    snapshot, _ = await full.snapshot(worktree)
+    assert "node_modules/" in "".join(snapshot.warnings)
+
+
 async def test_found_again_without_being_known_they_are_still_left_out(full: Bench) -> None:
     with_globs(full, ".env*")
     worktree, tree = await full.start()
@@ -118,3 +133,12 @@ async def test_odd_names(full: Bench) -> None:
     tree.write("other.key2", "x")
     snapshot = await full.worktrees.snapshot(worktree)
     assert {file.path for file in snapshot.files} == {b".gitignore", b"other.key2"}
+
+
+async def test_a_checkout_that_git_cannot_look_through_loses_no_work(full: Bench) -> None:
+    worktree, tree = await with_globs(full, ".env*").start()
+    tree.write(".gitignore", "")
+    (full.repo.path / ".git/index").write_bytes(b"rubbish")
+    snapshot, _ = await full.snapshot(worktree)
+    assert b".gitignore" in [file.path for file in snapshot.files]
+    assert any("of the checkout would no longer be ignored there: .env" in warning for warning in snapshot.warnings), "known as a copy"
