@@ -1378,9 +1378,10 @@ create view coder.workspace_activity as
 
 -- The sessions that fit all filters (null: any), last active first, after the one of that time and id. One ordered scan for
 -- each status and, where a directory is asked for, for each way in which a session can be in it; each is planned for its values.
+-- Of many pairs of project and workspace only those with the latest sessions can have one of the first page.
 create function coder.find_sessions(
     p_statuses text[], p_project text, p_workspace text, p_cwd text, p_begins text, p_time timestamptz, p_id uuid, p_most int
-) returns table (id uuid, last_activity_at timestamptz) language plpgsql stable as $$
+) returns table (id uuid, last_activity_at timestamptz) language plpgsql stable rows 50 as $$
 declare
     v_cwd text := coder.normal_path(p_cwd);
     v_least text := lower(p_begins) || substr('00000000-0000-0000-0000-000000000000', length(p_begins) + 1);
@@ -1409,9 +1410,11 @@ begin
             format('(select k.id, k.last_activity_at from sessions k where k.status = %L%s%s)', s.status, v_fits, v_order)
         else
             format('(select k.id, k.last_activity_at from sessions k where k.cwd = %L and k.status = %L%s%s)', v_cwd, s.status, v_fits, v_order)
-            || format(' union all (select k.id, k.last_activity_at from unnest(%L::uuid[], %L::text[]) as i(project, workspace), lateral ('
-                      'select k.id, k.last_activity_at from sessions k where k.project_id = i.project and k.workspace_id = i.workspace'
-                      ' and k.cwd is null and k.status = %L%s%s) k%s)', v_projects, v_workspaces, s.status, v_fits, v_order, v_order)
+            || format(' union all (with pairs as materialized (select i.* from unnest(%1$L::uuid[], %2$L::text[]) as i(project, workspace), '
+                      'lateral (%3$s limit 1) k%4$s) select k.* from pairs i, lateral (%3$s limit %5$s) k%4$s)', v_projects, v_workspaces,
+                      format('select k.id, k.last_activity_at from sessions k where k.project_id = i.project and k.workspace_id = i.workspace'
+                             ' and k.cwd is null and k.status = %L%s order by k.last_activity_at desc, k.id desc', s.status, v_fits),
+                      v_order, p_most)
             || format(' union all (select k.id, k.last_activity_at from session_worktrees t join sessions k on k.id = t.session_id'
                       ' where t.path = %L and t.removed_at is null and k.status = %L%s%s)', v_cwd, s.status, v_fits, v_order)
         end, ' union all ')
@@ -3116,7 +3119,7 @@ begin
     return query
         with free as materialized (
             select k.id from checks k join session_worktrees w on w.session_id = k.session_id join session_queue q on q.session_id = k.session_id
-            where w.host_id = p_host and w.removed_at is null and w.shifts = '[]' and q.state not in ('ready', 'running')
+            where w.host_id = p_host and w.removed_at is null and q.state not in ('ready', 'running')
               and (k.state = 'queued' or (k.state = 'running' and not exists (select from nodes n where n.id = k.node_id)))
             order by k.created_at limit p_count for update of k skip locked
         )
@@ -3126,13 +3129,10 @@ begin
         returning k.id, k.epoch, k.task_id, k.change_id, k.command, extract(epoch from k.timeout)::float8, p.network = 'on', k.session_id, w.path;
 end $$;
 
--- Of the checks that run, those to be ended: their session's next turn wants the worktree, parts that were rejected are to leave it,
--- or the change is no more.
+-- Of the checks that run, those to be ended: their session's next turn wants the worktree, or the change is no more.
 create function coder.unwanted_checks(p_node uuid) returns setof uuid language sql as $$
     select k.id from checks k join pending_changes c on c.id = k.change_id join session_queue q on q.session_id = k.session_id
-         join session_worktrees w on w.session_id = k.session_id
-    where k.state = 'running' and k.node_id = p_node
-      and (c.state in ('superseded', 'rejected') or q.state in ('ready', 'running') or w.shifts <> '[]');
+    where k.state = 'running' and k.node_id = p_node and (c.state in ('superseded', 'rejected') or q.state in ('ready', 'running'));
 $$;
 
 -- End a check; `queued` puts it back, for another node. One that failed of the agent's doing (`p_fixable`) is fed back to the agent as a
@@ -3265,22 +3265,21 @@ create function coder.show_rule(p_rule uuid) returns table (
     from permission_rules r join projects j on j.id = r.project_id where r.id = p_rule;
 $$;
 
-create function coder.show_session(p_session uuid) returns table (
-    id uuid, project_id uuid, project text, workspace_id text, title text, status text, queue_state text, waiting_for_host boolean,
-    held_by bigint, on_failure text, cwd text, effective_cwd text, worktree text, host_id uuid, pending_tasks bigint, running_task bigint, open_change_id uuid,
-    context_size bigint, context_limit bigint, compacted_from uuid, created_at timestamptz, last_activity_at timestamptz, closed_at timestamptz
-) language sql rows 1 as $$
-    select s.id, s.project_id, p.name, s.workspace_id, s.title, s.status, q.state,
+-- Without a volatile function, so that a list of some sessions reads no others.
+create view coder.shown_sessions as
+    select s.id, s.project_id, p.name as project, s.workspace_id, s.title, s.status, q.state as queue_state,
            q.state in ('ready', 'scheduled') and q.host_id is not null
-               and not exists (select from nodes n where n.host_id = q.host_id and n.lease_until > clock_timestamp()),
-           q.held_by, s.on_failure, s.cwd, coder.effective_cwd(s.cwd, g.default_cwd, p.path), w.path, q.host_id,
-           (select count(*) from tasks t where t.session_id = s.id and t.waiting), q.running_task,
-           (select c.id from pending_changes c where c.session_id = s.id and c.state in ('pending', 'applying', 'conflicted')),
+               and not exists (select from nodes n where n.host_id = q.host_id and n.lease_until > statement_timestamp()) as waiting_for_host,
+           q.held_by, s.on_failure, s.cwd, coder.effective_cwd(s.cwd, g.default_cwd, p.path) as effective_cwd, w.path as worktree, q.host_id,
+           (select count(*) from tasks t where t.session_id = s.id and t.waiting) as pending_tasks, q.running_task,
+           (select c.id from pending_changes c where c.session_id = s.id and c.state in ('pending', 'applying', 'conflicted')) as open_change_id,
            k.context_size, k.context_limit, k.compacted_from, s.created_at, s.last_activity_at, s.closed_at
     from sessions s join projects p on p.id = s.project_id join workspaces g on g.id = s.workspace_id
          left join session_queue q on q.session_id = s.id left join session_worktrees w on w.session_id = s.id and w.removed_at is null
-         left join lateral (select c.context_size, c.context_limit, c.compacted_from from chats c where c.session_id = s.id order by c.created_at desc limit 1) k on true
-    where s.id = p_session;
+         left join lateral (select c.context_size, c.context_limit, c.compacted_from from chats c where c.session_id = s.id order by c.created_at desc limit 1) k on true;
+
+create function coder.show_session(p_session uuid) returns setof coder.shown_sessions language sql rows 1 as $$
+    select * from coder.shown_sessions where id = p_session;
 $$;
 
 create function coder.show_hunks(p_hunks jsonb) returns json language sql immutable as $$

@@ -85,8 +85,8 @@ select row_to_json(x) as row from (select :task::bigint as id, coder.dismiss(:ta
 
 -- name: session_list
 select row_to_json(s) as row
-from coder.find_sessions(:statuses, :project, :workspace_id, :cwd, :q, :before_time, :before_id, :limit) f,
-     lateral (select * from coder.show_session(f.id)) s
+from coder.find_sessions(:statuses, :project, :workspace_id, :cwd, :q, :before_time, :before_id, :limit) f
+left join coder.shown_sessions s on s.id = f.id  -- so that a project there is none of is refused where there are no sessions
 order by f.last_activity_at desc, f.id desc;
 
 -- name: session_get

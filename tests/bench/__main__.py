@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from coder.host.loop import run
-from tests.bench import acp, agents, bed, cycles, live, places, turns
+from tests.bench import acp, agents, bed, cycles, live, places, sessions, turns
 from tests.bench.figure import Figure, load, table
 
 FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
@@ -20,6 +20,7 @@ FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
     "git-turns": turns.git_turns,
     "depth": cycles.depth,
     "live": live.live,
+    "sessions": sessions.sessions,
     "snapshots": places.snapshots,
     "service": places.service,
     "opencode": agents.opencode,
