@@ -149,6 +149,45 @@ async def delays(bed: Bed, *, apart: bool) -> list[float]:
     return found
 
 
+async def streaming(bed: Bed) -> list[Figure]:
+    """Insert to claimed while 100 sessions stream 50 deltas a second each, to one watcher each, in the same process."""
+    sessions, rounds = 100, 50 if bed.quick else 300
+    over = asyncio.Event()
+
+    async def script(turn: Turn) -> AsyncIterator[AgentEvent]:
+        yield TextDelta("here")
+        if turn.task_id <= sessions:
+            await asyncio.sleep(turn.task_id % sessions * 0.02 / sessions)
+            while not over.is_set():
+                await asyncio.sleep(0.02)
+                yield TextDelta(TEXT)
+
+    async with bed.database() as queue, api(queue) as (watching, port):
+        await queue.fill(sessions)
+        watched_ids = [str(row["id"]) for row in await queue.connection.fetch("select id from sessions")]
+        async with (
+            node(queue, bed.place, NullWorktrees(), NullBackend(script), sessions + 16, watching),
+            crowd(port, sessions, watched_ids) as watchers,
+        ):
+            await watched(watching, watched_ids, sessions)
+            before, started = await watchers.ask("count"), time.monotonic()
+            found = []
+            for _ in range(rounds):
+                task = await queue.connection.fetchval("insert into tasks (project_id, input) values ($1, 'x') returning id", queue.project)
+                claimed = "select extract(epoch from claimed_at - created_at) from tasks where id = $1 and ended_at is not null"
+                while (seconds := await queue.connection.fetchval(claimed, task)) is None:  # noqa: ASYNC110 - a fact of the database
+                    await asyncio.sleep(0.01)
+                found.append(float(seconds) * 1000)
+            rate = (await watchers.ask("count") - before) / (time.monotonic() - started)
+            over.set()
+            await ended(queue)
+    return [
+        Figure("insert to claimed while 100 sessions stream, p50", median(found), "ms"),
+        Figure("insert to claimed while 100 sessions stream, p99", quantiles(found, n=100)[98], "ms", target=25),
+        Figure("frames that reached the watchers meanwhile", rate, "/s"),
+    ]
+
+
 class Broadcast:
     """The floor: bare uvicorn, a queue for each socket that is drained into one array."""
 
@@ -160,8 +199,10 @@ class Broadcast:
         await send({"type": "websocket.accept"})
         queue: asyncio.Queue[bytes] = asyncio.Queue()
         self.queues.append(queue)
-        while True:
-            frames = [await queue.get()]
+        gone = asyncio.ensure_future(receive())
+        gone.add_done_callback(lambda _: queue.put_nowait(b""))
+        while frame := await queue.get():
+            frames = [frame]
             while not queue.empty():
                 frames.append(queue.get_nowait())
             await send({"type": "websocket.send", "text": (b"[" + b",".join(frames) + b"]").decode()})
@@ -243,4 +284,4 @@ async def live(bed: Bed) -> list[Figure]:
         found = await delays(bed, apart=apart)
         figures.append(Figure(f"{name}, p50", median(found), "ms", target=p50))
         figures.append(Figure(f"{name}, p99", quantiles(found, n=100)[98], "ms", target=p99))
-    return [*figures, *await fan_out(bed)]
+    return [*figures, *await streaming(bed), *await fan_out(bed)]
