@@ -94,23 +94,24 @@ class Line:
                     finally:
                         acks.cancel()
                 self._judge(self._socket.close_code, self._socket.close_reason)
-                why = "it was closed"
+                gone = self._gone("it was closed")
             except Broken as error:
                 if isinstance(error, ConnectionClosed) and error.rcvd is not None:
                     self._judge(error.rcvd.code, error.rcvd.reason)
-                why = str(error) or type(error).__name__
+                gone = self._gone(str(error) or type(error).__name__)
             except Unavailable as error:  # no service runs here at this moment
-                if not self._known:
-                    raise
-                why = error.message
+                gone = error
             if self._socket is not None and not deadline:
                 self._broke()
             self._socket = None
             deadline = deadline or loop.time() + PATIENCE_SECONDS
             if not self._known or loop.time() > deadline:
-                raise Unavailable(f"The live view of coder cannot be reached ({why}); start it with `coder up`, or correct CODER_URL.")
+                raise gone
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _gone(self, why: str) -> Unavailable:
+        return Unavailable(f"The live view of coder cannot be reached ({why}); start it with `coder up`, or correct CODER_URL.")
 
     async def _connect(self) -> ClientConnection:
         """A socket on which `hello` was said; its answer is the first frame."""

@@ -22,12 +22,13 @@ from coder.errors import CoderError, InvalidInput
 from coder.task import INPUT_BYTES
 
 TICK_SECONDS = 1.0
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 3.0
 """After so long without a word the tasks that are waited for are looked at."""
 SETTLE_SECONDS = 3.0
 """How long the last frames of a task that has ended may take."""
 NOT_SHOWN = ("hello", "ping")
 ANSWERS = ("accepted", "error")
+UNDERSTOOD = ("session", "dispatcher")
 
 
 class Watching:
@@ -56,11 +57,12 @@ class Watching:
         self._unsaid: list[str] = []
         self._held: list[dict[str, Any]] = []
         self._awaited: dict[int, str | None] = {} if task is None else {task: None}
-        self._over: dict[int, tuple[str, str | None]] = {}
+        self._over: dict[int, tuple[float, str, str | None]] = {}
+        self._why: dict[int, str] = {}
         self._running: int | None = None
         self._no_more = False
         self._stops = 0
-        self._heard = 0.0
+        self._quiet_since = 0.0
         self._code: int | None = None
         self._failed = 0
         self._teller = Teller(
@@ -108,7 +110,7 @@ class Watching:
             self._teller.prompt()
         frames = self._line.frames()
         said, noted = asyncio.ensure_future(anext(frames)), asyncio.ensure_future(self._notes.get())
-        self._heard = ticked = loop.time()
+        self._quiet_since = ticked = loop.time()
         try:
             while self._code is None:
                 await asyncio.wait({said, noted}, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -131,12 +133,12 @@ class Watching:
 
     async def _tick(self, now: float) -> None:
         self._teller.tick(now)
-        if now - self._heard > LOOK_SECONDS:
-            self._heard = now
+        if now - self._quiet_since > LOOK_SECONDS:
+            self._quiet_since = now
             await self._look()
-        if now - self._heard > SETTLE_SECONDS:
-            for task in list(self._over):
-                self._end(task, *self._over[task])
+        for task, (since, state, error) in list(self._over.items()):
+            if now - since > SETTLE_SECONDS and task != self._running:  # of a turn that is told the end is told too
+                self._end(task, state, error)
 
     async def _noted(self, kind: str, what: Any) -> None:
         if kind == "broke":
@@ -162,10 +164,10 @@ class Watching:
         await self._show(frame)
 
     async def _show(self, frame: dict[str, Any]) -> None:
-        kind, self._heard = frame["type"], asyncio.get_running_loop().time()
+        kind, self._quiet_since = frame["type"], asyncio.get_running_loop().time()
         if kind == "permission_request" and frame["state"] == "requested" and self._keys:
             self._keyboard.forget()
-        self._teller.tell(frame, self._heard)
+        self._teller.tell(frame, self._quiet_since)
         match kind:
             case "accepted":
                 self._sent.discard(frame["client_message_id"])
@@ -217,12 +219,17 @@ class Watching:
         for task in [task for task, state in self._awaited.items() if state is None]:
             row = await self._door("task_get", task=task)
             if row["state"] not in OF_STATE:
-                if told is not None and row["state"] == "pending" and self._task is not None:
-                    self._say(f"task {task} is pending: {WAITING_FOR.get(row['waiting_for'], 'it waits')}")
-            elif told is not None and task in told:
+                self._explain(task, row["waiting_for"] if row["state"] == "pending" else None)
+            elif row["attempts"] == 0 or (told is not None and task in told):
                 self._end(task, row["state"], row["error"])
             else:  # frames of it may be on their way
-                self._over[task] = (row["state"], row["error"])
+                self._over.setdefault(task, (asyncio.get_running_loop().time(), row["state"], row["error"]))
+
+    def _explain(self, task: int, why: str | None) -> None:
+        """Say why a task does not run yet; once for each reason. In a chat its own earlier messages are none."""
+        if why is not None and why != self._why.get(task) and (self._task is not None or why not in UNDERSTOOD):
+            self._why[task] = why
+            self._say(f"task {task} is pending: {WAITING_FOR[why]}")
 
     def _end(self, task: int, state: str, error: str | None) -> None:
         """A task has ended, and everything of it was told."""

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from coder.errors import Unavailable
 from coder.postgres.door import PostgresDoor
 from coder.runtime.clients import SUBSCRIPTIONS
+from coder.web import live
 
 OPEN = script(["say", "hello"], ["gate", "go"], ["say", " again"])
 
@@ -132,6 +133,15 @@ async def test_a_first_message_that_is_no_hello_closes(house: LiveHouse, first: 
         await line.wait_closed()
         assert line.close_code == 4400
         assert line.close_reason == reason
+
+
+async def test_a_socket_that_says_nothing_is_closed(house: LiveHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "HELLO_SECONDS", 0.2)
+    server = await house.server()
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with connect(server.url.replace("http", "ws") + "api/v1/ws", additional_headers=headers) as line:
+        await line.wait_closed()
+        assert (line.close_code, line.close_reason) == (4408, "No `hello` came within 0.2 s; send it first.")
 
 
 async def test_a_flood_of_subscriptions_is_bounded_and_others_go_on(house: LiveHouse) -> None:

@@ -97,6 +97,14 @@ async def test_a_watch_ends_as_its_task_does_also_when_the_dispatcher_died(house
         await house.sql.execute("select coder.cancel($1)", waiting)
         assert (await command(house, "watch", str(waiting), url=api.url, token=TOKEN))[0] == 3
     assert (await command(house, "watch", str(failing), url=api.url, token=TOKEN))[:2] == (1, out)
+    talking, session = await house.add(script(["many", 100_000, 0.01, "word"]))
+    behind, _ = await house.add("x", session)
+    terminal = await house.terminal("watch", str(behind), url=api.url, token=TOKEN)
+    await terminal.until(f"── task {behind} is pending: an earlier task of its session runs\n")
+    await house.sql.execute("select coder.cancel($1)", behind)
+    assert await terminal.ended() == 3
+    assert terminal.shown.endswith(f"── task {behind} cancelled\n"), "of the other task nothing was shown"
+    await house.sql.execute("select coder.cancel($1)", talking)
 
 
 async def test_what_an_agent_asks_is_answered_from_the_keyboard(house: LiveHouse) -> None:
@@ -160,14 +168,18 @@ async def test_a_session_is_talked_to(house: LiveHouse) -> None:
     await terminal.until(lambda shown: shown.endswith("── task 2 cancelled\n> "))
     terminal.type(" \n" + "x" * 3 + "\n")  # what is no script fails
     await terminal.until(lambda shown: "── task 3 failed" in shown and shown.endswith("> "))
+    await house.sql.execute("update sessions set on_failure = 'hold'")
+    terminal.type("y\n")
+    await terminal.until(lambda shown: "── task 4 failed" in shown and shown.endswith("> "))
+    terminal.type("z\n")
+    await terminal.until("── task 5 is pending: an earlier task of its session waits for resume, retry or dismiss\n")
     terminal.type("\x04")
     assert await terminal.ended() == 0
     sessions = await house.sql.fetch("select distinct session_id from tasks")
     assert len(sessions) == 1
     terminal = await house.terminal("chat", str(sessions[0][0])[:8], data_dir=here)
     await terminal.until(lambda shown: "── earlier messages: `coder session show" in shown and shown.endswith("> "))
-    assert "On it. " in terminal.shown
-    assert "Hello, you." not in terminal.shown
+    assert terminal.shown.endswith("> xxx\n── task 3 failed\n> y\n── task 4 failed\n── task 5 waits: z\n> ")
 
 
 async def test_a_script_talks_and_gets_the_first_outcome_that_is_not_completed(house: LiveHouse) -> None:
