@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from coder.frames import SessionFrame, TurnStarted
+from coder.frames import SessionFrame, TurnEnded, TurnStarted
 from coder.live import Fold
 from coder.outbox import Told
 
@@ -49,7 +49,7 @@ class Hub:
         self._channels: dict[str, Channel] = {}
 
     def start_turn(self, started: TurnStarted, *, local: bool) -> bool:
-        """Begin a turn's fold and tell its start; False when it, or a later one, was begun already.
+        """Begin a turn's fold and tell its start, and the end of an attempt it replaces; False when it, or a later one, was begun already.
 
         Args:
             local: this process runs it, so its frames come by `publish` at once; else they are read from the database.
@@ -58,6 +58,11 @@ class Hub:
         if started.turn_id <= channel.turn:
             channel.local = channel.local or (local and started.turn_id == channel.turn)
             return False
+        before = channel.fold.started if channel.fold is not None else None
+        if before is not None and before.task_id == started.task_id:
+            # The same task again, so nobody else will find out that its earlier turn ended: its end is not stored.
+            self._tell(channel, TurnEnded(before.session_id, before.turn_id, before.task_id, "pending"))
+            channel.ended = before.turn_id
         channel.turn, channel.local, channel.fold = started.turn_id, local, Fold(started)
         self._tell(channel, started)
         return True

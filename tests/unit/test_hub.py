@@ -101,6 +101,19 @@ def test_a_later_turn_supersedes_and_what_the_earlier_still_says_is_dropped() ->
     assert hub.is_active("s"), "the end of an earlier turn ends no later one"
 
 
+def test_a_task_that_runs_again_ends_its_earlier_turn() -> None:
+    """Its node lost the lease and claimed it anew before anybody looked: nothing is stored of the first attempt."""
+    hub = Hub()
+    watcher = Watcher(hub)
+    first, second = started(1), TurnStarted("s", 2, 10, "c", "native", 2, "2026-01-01T00:00:00+00:00")
+    hub.start_turn(first, local=True)
+    hub.start_turn(second, local=True)
+    hub.end_turn("s", 1)  # the first attempt leaves late
+    hub.end_turn("s", 1, TurnEnded("s", 1, 10, "pending"))
+    assert watcher.frames == [first, TurnEnded("s", 1, 10, "pending"), second]
+    assert hub.is_active("s")
+
+
 def test_a_turn_seen_in_the_tables_before_its_narration_began_is_told_once() -> None:
     hub = Hub()
     watcher = Watcher(hub)

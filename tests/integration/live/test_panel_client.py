@@ -139,5 +139,5 @@ async def test_another_process_in_place_of_the_one_it_knew(house: LiveHouse, tab
     house.open_gate("two")
     await house.process("api", port=port)
     await tab.until(lambda: tab.text(session).endswith("c") and not tab.view(session)["running"])
-    assert tab.view(session)["histories"] == 2
+    assert tab.view(session)["histories"] >= 2
     assert tab.transcript(session) == await house.transcript(session)
