@@ -35,6 +35,8 @@ NOT_OVER_HTTP = {
     "login_by_link",
     "login_by_token",
     "logout",
+    "warming_toggle",  # by the surface, over the WebSocket
+    "warming_interval",
 }
 
 
