@@ -9,6 +9,7 @@ CoderError
 │   ├── MergeConflict            the change and its target edit the same lines
 │   ├── CheckoutDirty            the checkout holds work that is not coder's
 │   ├── WrongBranch              the checkout or the branch is not the one it must be
+│   ├── UnsafePath               a change holds a path that leads out of the project, or into git's own directory
 │   └── Held                     somebody else is using the worktree at this moment
 ├── Unauthorized            401  no token, or one that is not known
 ├── ForeignOrigin           403  a page of another origin asked for something
@@ -129,6 +130,12 @@ class WrongBranch(Conflict):
     """{message}"""
 
     code = "wrong_branch"
+
+
+class UnsafePath(Conflict):
+    """The change holds the path {path}, which no checkout may have; nothing was touched: reject it."""
+
+    code = "unsafe_path"
 
 
 class Held(Conflict):

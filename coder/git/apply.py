@@ -14,13 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from coder.change import Found, Plan, PlannedFile, display_path
-from coder.diff import RawRow, parse_raw
-from coder.errors import CheckoutDirty, InternalError, WrongBranch
-from coder.git.disk import Kind, Seen, clear_empty_directory, copy_file, look, parent_of, prune_empty_parents, remove_tree
+from coder.diff import NO_MODE, RawRow, parse_raw
+from coder.errors import CheckoutDirty, InternalError, UnsafePath, WrongBranch
+from coder.git.disk import Kind, Seen, clear_empty_directory, copy_file, look, parent_of, prune_empty_parents, remove_tree, require_safe
 from coder.git.merge import rows_between
 from coder.git.plan import PLANS, require_movable
 from coder.git.present import Entry, matching, put_entries
 from coder.git.repository import Repository, temporary_index
+
+_MODES = (NO_MODE, "100644", "100755", "120000")
 
 
 def examine(repository: Repository, plan: Plan) -> tuple[Found, tuple[bytes, ...]]:
@@ -47,9 +49,14 @@ def carry_out(repository: Repository, plan: Plan) -> None:
     """Do what a plan says, as far as it is not done yet.
 
     Raises:
+        UnsafePath: a path leads out of the checkout, or is no file or link; nothing was written.
         CheckoutDirty: a path holds a third content, or the index is locked; nothing more was written.
         WrongBranch: HEAD or the branch is not where the plan found it.
     """
+    # A plan was made by us, but has been stored since.
+    require_safe(file.path for file in plan.files)
+    if odd := next((file for file in plan.files if file.new_mode not in _MODES), None):
+        raise UnsafePath(path=f"{display_path(odd.path)} (mode {odd.new_mode})")
     head = _ref_state(repository, plan)
     if head is Found.OTHER:
         raise _moved(plan, "it was moved meanwhile")

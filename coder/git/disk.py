@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from coder.errors import DiskFull
+from coder.change import display_path
+from coder.errors import DiskFull, UnsafePath
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+_OUT = {b"", b".", b".."}
+_GITS_OWN = re.compile(rb"\.git|git~1", re.IGNORECASE)
+
+
+def require_safe(paths: Iterable[bytes]) -> None:
+    """Refuse paths that lead out of the root, or into git's own directory on some file system; raises `UnsafePath`."""
+    for path in paths:
+        if any(part in _OUT or b"\0" in part or _GITS_OWN.fullmatch(part.rstrip(b" .")) for part in path.split(b"/")):
+            raise UnsafePath(path=display_path(path))
 
 
 class Kind(Enum):
@@ -44,7 +57,7 @@ class Seen:
 
 
 def look(root: Path, path: bytes) -> Seen:
-    """Say what lies at a path below a root."""
+    """Say what lies at a path below a root; raises `UnsafePath` when its file system takes no name as long."""
     place = os.fsencode(root)
     parts = path.split(b"/")
     for depth, part in enumerate(parts):
@@ -53,6 +66,10 @@ def look(root: Path, path: bytes) -> Seen:
             found = os.lstat(place)
         except FileNotFoundError:
             return Seen(Kind.ABSENT)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise UnsafePath(path=display_path(path)) from error
+            raise
         if depth + 1 < len(parts) and not stat.S_ISDIR(found.st_mode):
             return Seen(Kind.ABSENT, blocker=b"/".join(parts[: depth + 1]))
     return Seen(_kind(found.st_mode), signature=(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from coder.change import Approval, Plan, PlannedFile, display_path
 from coder.diff import GITLINK, RawRow
 from coder.errors import CheckoutDirty, MergeConflict, NoCommit, WrongBranch
-from coder.git.disk import Kind, files_below, look
+from coder.git.disk import Kind, files_below, look, require_safe
 from coder.git.merge import Merge, merge, rows_between
 from coder.git.present import Entry, disk_entries, matching, overlay, tree_entries
 from coder.git.repository import CODER, Repository
@@ -30,6 +30,7 @@ def make_plan(repository: Repository, approval: Approval) -> Plan:
 
     Raises:
         MergeConflict: both sides edit the same lines; facts `files`, `target`, `conflicts` (of `ConflictFile`).
+        UnsafePath: the change holds a path that no checkout may have.
         CheckoutDirty: a file to be written holds work that is neither HEAD's nor coder's; facts `path`, `files`.
         WrongBranch: the checkout is on another branch than the session's base, or the branch may not be moved.
         NoCommit: the repository lost its HEAD commit.
@@ -49,6 +50,7 @@ def make_plan(repository: Repository, approval: Approval) -> Plan:
 def _branch_plan(repository: Repository, approval: Approval, head: str) -> Plan:
     branch = approval.branch or ""
     require_movable(repository, branch)
+    require_safe(row.path for row in rows_between(repository, approval.worktree.base_commit, approval.snapshot_commit))
     tip = repository.resolve(f"refs/heads/{branch}")
     start = tip or head
     merged = _merge(repository, approval, start, f"branch {branch}")
@@ -88,6 +90,7 @@ def _checkout_plan(repository: Repository, approval: Approval, head: str) -> Pla
     require_branch(repository, approval)
     change = rows_between(repository, approval.worktree.base_commit, approval.snapshot_commit)
     snapshot = {row.path: (row.new_blob, row.new_mode) for row in change}
+    require_safe(snapshot)
     paths = {*approval.paths, *snapshot}
     while True:
         present = present_tree(repository, approval, head, paths, snapshot)
