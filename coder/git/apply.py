@@ -18,7 +18,7 @@ from coder.diff import NO_MODE, RawRow, parse_raw
 from coder.errors import CheckoutDirty, InternalError, UnsafePath, WrongBranch
 from coder.git.disk import Kind, Seen, clear_empty_directory, copy_file, look, parent_of, prune_empty_parents, remove_tree, require_safe
 from coder.git.merge import rows_between
-from coder.git.plan import PLANS, require_movable
+from coder.git.plan import PLANS, named, require_movable
 from coder.git.present import Entry, matching, put_entries
 from coder.git.repository import Repository, temporary_index
 
@@ -156,8 +156,11 @@ def _attribute_files(path: bytes) -> list[bytes]:
 
 def _delete(repository: Repository, file: PlannedFile, seen: Seen) -> None:
     _require_same(repository, file.path, seen)
-    with parent_of(repository.top, file.path, create=False) as (directory, name):
-        os.unlink(name, dir_fd=directory)
+    try:
+        with parent_of(repository.top, file.path, create=False) as (directory, name):
+            os.unlink(name, dir_fd=directory)
+    except (NotADirectoryError, FileNotFoundError, IsADirectoryError) as error:
+        raise _dirty(repository, [file.path]) from error
 
 
 def _place(repository: Repository, staging: Path, file: PlannedFile, seen: Seen) -> None:
@@ -256,5 +259,5 @@ def _locked(repository: Repository) -> CheckoutDirty:
 
 def _dirty(repository: Repository, paths: list[bytes]) -> CheckoutDirty:
     files = [display_path(path) for path in paths]
-    sentence = (CheckoutDirty.__doc__ or "").format(path=repository.top, files=", ".join(files))
+    sentence = (CheckoutDirty.__doc__ or "").format(path=repository.top, files=named(paths))
     return CheckoutDirty(sentence, path=str(repository.top), files=files)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from coder.change import Approval, Plan, PlannedFile, display_path
 from coder.diff import GITLINK, RawRow
@@ -21,6 +21,7 @@ from coder.git.repository import CODER, Repository
 
 PLANS = "refs/coder/plans/"
 CHECKOUT = "the checkout"
+_NAMED = 10
 _IDENT = re.compile(r"(.*) <([^<>]*)> \d+ [-+]\d{4}")
 _NO_NAME = re.compile(r"[\x00-\x1f<>]")
 
@@ -113,7 +114,7 @@ def _checkout_plan(repository: Repository, approval: Approval, head: str) -> Pla
         raise _dirty(
             repository,
             links,
-            f"The change moves the submodule {_named(links)}, which only a commit can record; approve with a commit, or into a branch.",
+            f"The change moves the submodule {named(links)}, which only a commit can record; approve with a commit, or into a branch.",
         )
     keep = _keep(repository, approval, merged, head, new)
     return Plan("checkout", str(repository.top), keep, old_commit=head, new_commit=new, files=files)
@@ -188,7 +189,7 @@ def require_no_conflict(merged: Merge, target: str) -> None:
     """Raises `MergeConflict` where both sides of a merge clash."""
     if merged.conflicts:
         names = [display_path(conflict.path) for conflict in merged.conflicts]
-        sentence = (MergeConflict.__doc__ or "").format(target=target, files=", ".join(names))
+        sentence = (MergeConflict.__doc__ or "").format(target=target, files=named([conflict.path for conflict in merged.conflicts]))
         raise MergeConflict(sentence, files=names, target=target, conflicts=list(merged.conflicts))
 
 
@@ -211,11 +212,13 @@ def _keep(repository: Repository, approval: Approval, merged: Merge, target: str
     return ref
 
 
-def _named(paths: Iterable[bytes]) -> str:
-    return ", ".join(display_path(path) for path in paths)
+def named(paths: Sequence[bytes]) -> str:
+    """Paths as a sentence names them: the first few."""
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return ", ".join(display_path(path) for path in paths[:_NAMED]) + more
 
 
 def _dirty(repository: Repository, paths: list[bytes], message: str | None = None, because: str = "") -> CheckoutDirty:
-    files = _named(paths) + (f" ({because})" if because else "")
+    files = named(paths) + (f" ({because})" if because else "")
     sentence = message or (CheckoutDirty.__doc__ or "").format(path=repository.top, files=files)
     return CheckoutDirty(sentence, path=str(repository.top), files=[display_path(path) for path in paths])

@@ -7,6 +7,8 @@ the end, so that the next process lives. Points are the steps of an approval, in
     unlink    before a file is taken out of the checkout   place     before a file is put in
     index     before the user's index is brought up to a commit       move      before HEAD or a branch is moved
     settle    all is done, the database does not know
+    shift     before the worktree is brought along with parts that were rejected
+    shifted   its files are written, the database does not know
 
 The point `settle-database` kills the embedded PostgreSQL instead, at `settle`.
 """
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from coder import main
-from coder.git import apply
+from coder.git import apply, worktrees
 from coder.postgres.changes import PostgresChanges
 
 ORDER = Path(os.environ["CODER_TEST_DEATH"])
@@ -60,6 +62,8 @@ apply._place = before("place", apply._place)
 apply._refresh_index = before("index", apply._refresh_index)
 apply._move = before("move", apply._move)
 PostgresChanges.settle_decision = before("settle", PostgresChanges.settle_decision)  # type: ignore[method-assign]
+worktrees.bring_along = before("shift", worktrees.bring_along)
+PostgresChanges.shifted = before("shifted", PostgresChanges.shifted)  # type: ignore[method-assign]
 
 sys.argv[0] = "coder"
 main.main()

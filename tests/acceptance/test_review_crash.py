@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,9 @@ LINES = (
     "run: rm docs/make.bat docs/testing.rst && chmod +x setup.py && ln -s LICENSE COPYING && printf '\\\\000\\\\377' > blob",
 )
 FILES = {INIT, "more_itertools/extra.py", "a/deep/place.txt", "docs/make.bat", "docs/testing.rst", "setup.py", "COPYING", "blob"}
-CASES = ("begin", "place", "move", "settle", "branch", "again", "person", "database")
+CASES = ("begin", "place", "move", "settle", "branch", "again", "person", "database", *(f"parts {n}" for n in range(5)), "undo")
+APPROVED = {INIT, "more_itertools/extra.py", "blob"}
+REJECTED = {"a/deep/place.txt", "docs/make.bat"}
 
 
 @dataclass
@@ -81,8 +84,8 @@ def cases(service: Coder, package: Checkout, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("cases")
     for name in CASES:
         clone_of(package.path, folder / name)
-        service.post("/projects", 201, name=name, path=str(folder / name))
-        tasks[name] = service.queue(name, *LINES)
+        service.post("/projects", 201, name=name.replace(" ", "-"), path=str(folder / name))
+        tasks[name] = service.queue(name.replace(" ", "-"), *LINES)
     changes = {name: service.change(service.ended(task)) for name, task in tasks.items()}
     patched = Checkout(folder / CASES[0]).patched(folder / "oracle", service.diff(changes[CASES[0]]))
     return {name: Case(Checkout(folder / name), changes[name], patched) for name in CASES}
@@ -154,6 +157,48 @@ def test_killed_while_it_moves_a_branch(coder: Coder, death: Path, cases: dict[s
     assert case.checkout.git("rev-parse", "made^") == case.head
     assert set(case.checkout.git("show", "--format=", "--name-only", "made").splitlines()) == FILES
     assert (case.checkout.files(), case.checkout.index(), case.checkout.head()) == (case.before, case.index, case.head)
+
+
+@pytest.mark.parametrize(("number", "point"), [*enumerate(("begin 0", "place 1", "settle 0", "shift 0", "shifted 0"))])
+def test_killed_while_parts_are_decided_on(coder: Coder, death: Path, cases: dict[str, Case], number: int, point: str) -> None:
+    """Approved, rejected and left parts are exactly those, in the checkout and in the worktree, wherever it died."""
+    case = cases[f"parts {number}"]
+    session = case.change["session_id"]
+    verdicts = {"approve": APPROVED, "reject": REJECTED}
+    parts = [{"path": path, "verdict": verdict} for verdict, paths in verdicts.items() for path in sorted(paths)]
+    death.write_text(point)
+    with suppress(httpx.TransportError):  # the worktree's files come after the answer
+        coder.api.post(f"/changes/{case.change['id']}/decide", json={"fingerprint": case.change["fingerprint"], "parts": parts})
+    assert coder.died() == -signal.SIGKILL
+    coder.start()
+    decision = settled(coder, case.change)
+    assert (decision["state"], decision["outcome"], decision["error"]) == ("done", "approved", None)
+    assert case.checkout.files() == case.before | {path: case.patched[path] for path in APPROVED}
+    coder.until(lambda: coder.worktree(session)["shifts"] == [])
+    expected = {path: held for path, held in case.patched.items() if path not in REJECTED} | {"docs/make.bat": case.before["docs/make.bat"]}
+    assert Checkout(Path(coder.worktree(session)["path"])).files() == expected
+    left = coder.get(f"/changes/{decision['left_change']}")
+    assert (left["state"], {file["path"] for file in left["files"]}) == ("pending", FILES - APPROVED - REJECTED)
+    assert coder.worktree(session)["base_version"] == 2
+    coder.approve(left)
+    gone = {path for path in FILES if path not in expected}
+    everything = {path: held for path, held in case.before.items() if path not in gone}
+    assert case.checkout.files() == everything | {path: expected[path] for path in FILES - gone}
+
+
+def test_killed_while_it_undoes(coder: Coder, death: Path, cases: dict[str, Case]) -> None:
+    case = cases["undo"]
+    coder.approve(case.change)
+    case.require_whole()
+    death.write_text("place 1")
+    with pytest.raises(httpx.TransportError):
+        coder.api.post(f"/changes/{case.change['id']}/undo", json={})
+    assert coder.died() == -signal.SIGKILL
+    coder.start()
+    coder.until(lambda: coder.get(f"/changes/{case.change['id']}")["state"] == "undone")
+    assert (case.checkout.files(), case.checkout.index(), case.checkout.head()) == (case.before, case.index, case.head)
+    worktree = coder.worktree(case.change["session_id"])
+    assert (worktree["base_commit"], worktree["undo_decision"]) == (case.change["base_commit"], None)
 
 
 def test_killed_and_killed_again_while_it_recovers(coder: Coder, death: Path, cases: dict[str, Case]) -> None:

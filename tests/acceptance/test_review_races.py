@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from blocking import blocking
 from checkout import Checkout
+from editing import LONG, edits, part, with_edits, worktree_of
 from running import Coder, running
 
 if TYPE_CHECKING:
@@ -67,6 +68,34 @@ def test_two_approvals_at_once(coder: Coder, checkout: Checkout, project: str) -
     assert decisions(coder, change["id"]) == [{"state": "done", "outcome": "approved"}]
     assert coder.worktree(change["session_id"])["base_version"] == 2
     assert "'10.6.0'" in checkout.read(INIT)
+
+
+def test_two_reviewers_decide_on_overlapping_parts(coder: Coder, checkout: Checkout, project: str) -> None:
+    """One wins whole; the others learn what took the place of what they were shown."""
+    before = checkout.read(LONG)
+    change = coder.change(coder.turn(project, "Edit.", edits(1, 2, 3)))
+    together = Barrier(6)
+    wishes = [[part(1, "approve"), part(2, "reject")], [part(2, "approve"), part(3, "approve")]]
+
+    def one(number: int) -> tuple[int, dict[str, object]]:
+        together.wait(10)
+        body = {"fingerprint": change["fingerprint"], "parts": wishes[number % 2]}
+        answer = coder.api.post(f"/changes/{change['id']}/decide", json=body)
+        return answer.status_code, answer.json()
+
+    with ThreadPoolExecutor(6) as people:
+        answers = sorted(people.map(one, range(6)), key=lambda answer: answer[0])
+    assert [status for status, _ in answers] == [200, *[409] * 5]
+    won = answers[0][1]
+    for _, refused in answers[1:]:
+        assert refused["code"] in ("conflict", "superseded")
+        assert refused["code"] == "conflict" or refused["superseded_by"] == won["left_change_id"]
+    assert decisions(coder, change["id"]) == [{"state": "done", "outcome": "approved"}]
+    taken = (1,) if won["parts"] == wishes[0] else (2, 3)
+    assert checkout.read(LONG) == with_edits(before, *taken)
+    left = coder.get(f"/changes/{won['left_change_id']}")
+    assert len(left["files"][0]["hunks"]) == 1
+    assert worktree_of(coder, change["session_id"]).read(LONG) == with_edits(before, *((1, 3) if taken == (1,) else (1, 2, 3)))
 
 
 def test_two_changes_at_once(coder: Coder, checkout: Checkout, project: str) -> None:

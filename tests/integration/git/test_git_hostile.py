@@ -7,14 +7,13 @@ import random
 import subprocess
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gitbench import Bench, Tree
+from gitbench import Bench, Tree, written
 
 from coder.change import Plan, PlannedFile, Snapshot, Worktree
-from coder.errors import CoderError, InternalError, UnsafePath
+from coder.errors import CheckoutDirty, CoderError, InternalError, UnsafePath
 from coder.git import apply
 from coder.git.repository import open_repository
 
@@ -198,15 +197,15 @@ async def test_a_file_of_200_mb(bench: Bench) -> None:
     assert bench.repo.read("small") == b"x\n"
 
 
-async def many(bench: Bench, count: int) -> tuple[Worktree, Snapshot]:
+async def many(bench: Bench, count: int) -> tuple[Worktree, Snapshot, Plan]:
     worktree, tree = await bench.start()
     for number in range(count):
         tree.write(f"d{number % 100}/f{number}", f"{number}\n")
     snapshot, worktree = await bench.snapshot(worktree)
     assert len(snapshot.files) == count
-    _, worktree = await bench.approve(worktree, snapshot)
+    plan, worktree = await bench.approve(worktree, snapshot)
     assert bench.repo.files() == tree.files()
-    return worktree, snapshot
+    return worktree, snapshot, plan
 
 
 async def test_five_thousand_files(bench: Bench) -> None:
@@ -215,8 +214,12 @@ async def test_five_thousand_files(bench: Bench) -> None:
 
 @pytest.mark.long
 async def test_a_hundred_thousand_files(bench: Bench) -> None:
-    worktree, snapshot = await many(bench, 100_000)
-    back = replace(worktree, base_commit=snapshot.commit)
-    plan = await bench.worktrees.plan(bench.approval(back, snapshot, snapshot_commit=snapshot.base_commit, paths=()))
+    """And out again, which is refused in few words as long as they are nobody's."""
+    worktree, snapshot, plan = await many(bench, 100_000)
+    back = {"snapshot_commit": snapshot.base_commit, "paths": ()}
+    with pytest.raises(CheckoutDirty) as refused:
+        await bench.worktrees.plan(bench.approval(worktree, snapshot, **back))
+    assert len(refused.value.message) < 1000
+    plan = await bench.worktrees.plan(bench.approval(worktree, snapshot, written=written(plan), **back))
     await bench.worktrees.carry_out(plan)
     assert len(bench.repo.files()) == 3
