@@ -30,6 +30,7 @@ from coder.backends.project_commands import GuardedCommands
 from coder.backends.registry import build_backends, make_sandbox, read_registry
 from coder.config import Role, Settings
 from coder.errors import Unavailable
+from coder.git.checkout import find_checkout
 from coder.git.worktrees import GitWorktrees
 from coder.host.identity import host_id, host_name
 from coder.host.logbook import FileLogbook
@@ -269,7 +270,7 @@ class Service:
                 f"The API cannot listen on {host}:{port} ({error.strerror}); set CODER_PORT or CODER_HOST to a free one."
             ) from error
         config = uvicorn.Config(
-            build(door, self._settings, self.host, watching, page.BUILT, digest(self._local)),
+            build(door, self._settings, self.host, watching, page.BUILT, digest(self._local), find_checkout),
             log_config=None,
             access_log=False,
             lifespan="off",

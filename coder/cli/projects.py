@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -19,9 +18,6 @@ commands = typer.Typer(help="The repositories that tasks are about.", no_args_is
 
 Permissions = Annotated[Policy | None, typer.Option(help="What its agents may do without asking.")]
 Network = Annotated[Literal["on", "off"] | None, typer.Option(help="Whether its agents may reach the network.")]
-
-GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
-"""A repository's own hooks and helpers are never run."""
 
 
 @commands.command()
@@ -110,21 +106,7 @@ def _repository(at: Desk, given: Path | None) -> str:
         if given is None or not given.is_absolute():
             raise InvalidInput("The project is on another machine (CODER_URL); name its absolute path there.")
         return str(given)
-    path = Path(os.path.abspath((given or Path()).expanduser()))
-    if not path.is_dir():
-        raise InvalidInput(f"{path} is not a directory; name the root of a git repository.")
-    root = _git(path, "rev-parse", "--show-toplevel")
-    if not root:
-        raise InvalidInput(f"{path} is not a git repository with a checkout; run `git init` there, or name another directory.")
-    if not _git(path, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"):
-        raise InvalidInput(f"The repository {root} has no commit yet; commit something there first, a worktree starts from a commit.")
+    from coder.git.checkout import find_checkout
+
+    root = str(find_checkout(os.path.abspath((given or Path()).expanduser()))["path"])
     return sound(root, f"The path {root!r}")
-
-
-def _git(path: Path, *arguments: str) -> str:
-    """What git prints, '' where it fails."""
-    try:
-        run = subprocess.run([*GIT, "-C", str(path), *arguments], capture_output=True, check=False)
-    except FileNotFoundError:
-        raise InvalidInput("git is not installed; install git 2.38 or newer.") from None
-    return os.fsdecode(run.stdout).removesuffix("\n") if run.returncode == 0 else ""

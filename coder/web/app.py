@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -41,6 +42,7 @@ def build(
     watching: Watching | None = None,
     pages: Path | None = None,
     local: bytes = b"",
+    look: Callable[[str], Mapping[str, str | None]] | None = None,
 ) -> FastAPI:
     """The HTTP API.
 
@@ -51,6 +53,7 @@ def build(
         watching: the live view; without it there is no WebSocket.
         pages: the folder of the built panel, if it is to be served.
         local: the digest of the token that holds for this process alone.
+        look: finds the checkout at a path of this host.
     """
     app = FastAPI(
         title="coder",
@@ -65,10 +68,11 @@ def build(
     app.state.settings = settings
     app.state.host_id = host_id
     app.state.decision_seconds = changes.SECONDS
+    app.state.look = look
     api = APIRouter(prefix=PREFIX, dependencies=[Security(bearer)])
     for router in (projects.router, tasks.router, sessions.router, queue.router, workspaces.router, changes.router, changes.decisions):
         api.include_router(router)
-    for router in (comments.on_changes, comments.router, permissions.router, system.router, login.router):
+    for router in (comments.on_changes, comments.router, permissions.router, system.router, login.router, projects.looking):
         api.include_router(router)
     app.include_router(api)
     app.include_router(system.open_router, prefix=PREFIX)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,9 +15,17 @@ from coder.permission import Policy
 from coder.web.asking import Actor, ProjectName, TheDoor
 from coder.web.openapi import answers
 from coder.web.paging import Cursor, Limit, decode, page
-from coder.web.shapes import HOST_ID, RULE_ID, Page, PermissionRule, Project
+from coder.web.shapes import HOST_ID, RULE_ID, Page, PermissionRule, Project, Shape
 
 router = APIRouter(prefix="/projects", tags=["projects"])
+looking = APIRouter(tags=["projects"])
+
+
+class Checkout(Shape):
+    path: Annotated[str, Field(description="The top level of the checkout; what `path` of a project is to be")]
+    branch: Annotated[str | None, Field(description="The branch it is on; null = none, its HEAD is detached")]
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"path": "/srv/demo", "branch": "main"}
 
 
 class NewProject(BaseModel):
@@ -54,6 +63,14 @@ class NewRule(BaseModel):
     tool: Annotated[str, Field(description="The agent's tool; `*` = any")]
     pattern: Annotated[str, Field(description="Of what it is asked for: `*` is any text, `?` any character, `\\` takes the next as it is")]
     session_id: Annotated[UUID | None, Field(description="Only in this session")] = None
+
+
+@looking.get("/checkout", responses=answers(Checkout))
+async def look_at_checkout(
+    request: Request, path: Annotated[str, Query(description="An absolute directory on the host that answers", examples=["/srv/demo"])]
+) -> JSONResponse:
+    """What is at a path, before a project is made of it: the checkout it lies in, or a sentence about why it cannot be a project's."""
+    return JSONResponse(await asyncio.to_thread(request.app.state.look, path))
 
 
 @router.post("", status_code=201, responses=answers(Project, 409, status=201, said="Added"))

@@ -11,6 +11,7 @@ from web_client import Api
 from coder.web.app import PREFIX
 from coder.web.login import Login, Logout
 from coder.web.openapi import EXAMPLES
+from coder.web.projects import Checkout
 from coder.web.review_shapes import Check, Comment
 from coder.web.shapes import (
     AddedTask,
@@ -33,7 +34,7 @@ from coder.web.shapes import (
 )
 from coder.web.system import Agent, Health, Probe, Ready, Status
 
-SINGLE = (Project, Task, AddedTask, Session, Cwd, Chat, Workspace, DeletedWorkspace, Change, Check, Comment, Decision, Permission,
+SINGLE = (Project, Checkout, Task, AddedTask, Session, Cwd, Chat, Workspace, DeletedWorkspace, Change, Check, Comment, Decision, Permission,
           PermissionRule, Status, Health, Ready, Probe, Login, Logout)  # fmt: skip
 MODELS = {
     "ProjectPage": Page[Project], "TaskPage": Page[Task], "SessionPage": SessionPage, "MessagePage": Page[Message],
@@ -61,6 +62,7 @@ PROMISED = {
     "DELETE /sessions/{session_id}/cwd", "GET /workspaces", "PUT /workspaces/{workspace_id}", "GET /workspaces/{workspace_id}",
     "PUT /workspaces/{workspace_id}/title", "PUT /workspaces/{workspace_id}/default-cwd", "DELETE /workspaces/{workspace_id}",
     "POST /changes/{change_id}/comments", "POST /changes/{change_id}/send", "GET /comments",
+    "GET /checkout",
     "GET /changes/{change_id}/check", "POST /changes/{change_id}/check",
     "PATCH /comments/{comment_id}", "DELETE /comments/{comment_id}", "POST /comments/{comment_id}/resolve",
     "POST /login", "POST /logout",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +14,7 @@ from pydantic import BaseModel
 from standin import DIFF
 from web_client import Api
 
+from coder.web.projects import Checkout
 from coder.web.shapes import AddedTask, Change, Decision, ListedChange, Message, Page, Project, Session, SessionPage, Task
 from coder.web.system import Agent, Health, Ready, Status
 
@@ -35,6 +38,30 @@ async def test_projects(api: Api) -> None:
     assert [row["name"] for row in listed["items"]] == ["demo", "second"]
     anywhere = shaped(await api.post("/projects", json={"name": "third", "path": "/srv/third", "host_id": None}), Project, 201)
     assert anywhere["host_id"] is None
+
+
+async def test_what_is_at_a_path_is_said_before_a_project_is_made(api: Api, tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path / "demo"), *words], check=True, capture_output=True)
+
+    (tmp_path / "demo" / "api").mkdir(parents=True)
+    for path, said in (
+        ("demo", "is absolute"),
+        (f"{tmp_path}/nowhere", f"{tmp_path}/nowhere is not a directory; name the root of a git repository."),
+        (f"{tmp_path}/demo", "git init"),
+    ):
+        answer = await api.get("/checkout", params={"path": path})
+        assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "invalid_input", "path")
+        assert said in answer.json()["detail"]
+    git("init", "-b", "trunk")
+    assert "has no commit yet" in (await api.get("/checkout", params={"path": f"{tmp_path}/demo"})).json()["detail"]
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--allow-empty", "-m", "first")
+    for path in ("demo", "demo/api"):
+        found = shaped(await api.get("/checkout", params={"path": f"{tmp_path}/{path}"}), Checkout)
+        assert found == {"path": f"{tmp_path}/demo", "branch": "trunk"}
+    git("checkout", "--detach")
+    assert shaped(await api.get("/checkout", params={"path": f"{tmp_path}/demo"}), Checkout)["branch"] is None
+    assert api.node.count("projects") == 1
 
 
 async def test_a_task_with_everything(api: Api) -> None:

@@ -62,8 +62,45 @@ const review = createRoute({
   },
 }).lazy(() => import("../review/page").then((page) => page.route));
 
+const agents = createRoute({
+  getParentRoute: () => root,
+  path: "/agents",
+  validateSearch: (search: Record<string, unknown>): { agent?: string } => {
+    const agent = text(search.agent);
+    return agent ? { agent } : {};
+  },
+}).lazy(() => import("../agents/page").then((page) => page.route));
+const projects = createRoute({
+  getParentRoute: () => root,
+  path: "/projects",
+  validateSearch: (search: Record<string, unknown>): { add?: true } => (search.add === true ? { add: true } : {}),
+}).lazy(() => import("../projects/list").then((page) => page.route));
+const project = createRoute({ getParentRoute: () => root, path: "/projects/$name" }).lazy(() =>
+  import("../projects/page").then((page) => page.route),
+);
+const workspaces = createRoute({
+  getParentRoute: () => root,
+  path: "/workspaces",
+  validateSearch: (search: Record<string, unknown>): { make?: true } => (search.make === true ? { make: true } : {}),
+}).lazy(() => import("../workspaces/list").then((page) => page.route));
+const workspace = createRoute({ getParentRoute: () => root, path: "/workspaces/$id" }).lazy(() =>
+  import("../workspaces/page").then((page) => page.route),
+);
+
 export const router = createRouter({
-  routeTree: root.addChildren([inbox, queue, sessions, session, changes, review]),
+  routeTree: root.addChildren([
+    inbox,
+    queue,
+    sessions,
+    session,
+    changes,
+    review,
+    agents,
+    projects,
+    project,
+    workspaces,
+    workspace,
+  ]),
   defaultPreload: "intent",
   scrollRestoration: false,
 });

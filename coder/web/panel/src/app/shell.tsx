@@ -5,8 +5,11 @@ import {
   CommentDiscussionIcon,
   DotFillIcon,
   GitPullRequestIcon,
+  HubotIcon,
   InboxIcon,
   MoonIcon,
+  ProjectRoadmapIcon,
+  RepoIcon,
   SearchIcon,
   SignOutIcon,
   SunIcon,
@@ -30,6 +33,13 @@ const PLACES = [
   { to: "/sessions", word: "Sessions", icon: CommentDiscussionIcon, keys: "3" },
   { to: "/changes", word: "Changes", icon: GitPullRequestIcon, keys: "4" },
 ] as const;
+/** What coder works with; on a phone the palette leads there. */
+const HOUSE = [
+  { to: "/agents", word: "Agents", icon: HubotIcon, keys: "5" },
+  { to: "/projects", word: "Projects", icon: RepoIcon, keys: "6" },
+  { to: "/workspaces", word: "Workspaces", icon: ProjectRoadmapIcon, keys: "7" },
+] as const;
+const PAGES = [...PLACES, ...HOUSE];
 
 export function Shell() {
   const navigate = useNavigate();
@@ -42,7 +52,7 @@ export function Shell() {
   useKeys([
     { key: "mod+k", does: "Go to anything", run: () => spotlight.open(), typing: true },
     { key: "?", does: "Show the keys", run: () => setHelp(true) },
-    ...PLACES.map(({ to, word, keys }) => ({ key: keys, does: `Go to ${word}`, run: () => void navigate({ to }) })),
+    ...PAGES.map(({ to, word, keys }) => ({ key: keys, does: `Go to ${word}`, run: () => void navigate({ to }) })),
   ]);
   return (
     <div className={classes.shell}>
@@ -65,6 +75,14 @@ export function Shell() {
             )}
           </Link>
         ))}
+        <div className={classes.house}>
+          {HOUSE.map(({ to, word, icon: Icon }) => (
+            <Link key={to} to={to} className={classes.place}>
+              <Icon size={16} />
+              <span className={classes.word}>{word}</span>
+            </Link>
+          ))}
+        </div>
         <div className={classes.foot}>
           <Nodes />
           <button type="button" className={classes.place} onClick={flip}>
@@ -143,7 +161,7 @@ function Palette({ flip }: { flip: () => void }) {
       actions={[
         {
           group: "Pages",
-          actions: PLACES.map(({ to, word, keys }) => ({
+          actions: PAGES.map(({ to, word, keys }) => ({
             id: to,
             label: word,
             rightSection: <Key of={keys} />,
@@ -167,6 +185,27 @@ function Palette({ flip }: { flip: () => void }) {
             description: `Tasks of ${each.name}`,
             onClick: () => void navigate({ to: "/queue", search: { project: each.name } }),
           })),
+        },
+        {
+          group: "House",
+          actions: [
+            ...(listed?.items ?? []).map((each) => ({
+              id: `settings-${each.id}`,
+              label: `Settings of ${each.name}`,
+              description: each.path,
+              onClick: () => void navigate({ to: "/projects/$name", params: { name: each.name } }),
+            })),
+            {
+              id: "project-add",
+              label: "Add a project",
+              onClick: () => void navigate({ to: "/projects", search: { add: true } }),
+            },
+            {
+              id: "workspace-make",
+              label: "Make a workspace",
+              onClick: () => void navigate({ to: "/workspaces", search: { make: true } }),
+            },
+          ],
         },
         { group: "Looks", actions: [{ id: "theme", label: "Switch between light and dark", onClick: flip }] },
       ]}

@@ -1,4 +1,4 @@
-import { createTheme, type MantineColorsTuple, Tooltip } from "@mantine/core";
+import { createTheme, type MantineColorsTuple, Modal, Tooltip } from "@mantine/core";
 
 const accent: MantineColorsTuple = [
   "#eef2ff",
@@ -29,6 +29,7 @@ export const theme = createTheme({
     sizes: { h1: { fontSize: "20px" }, h2: { fontSize: "16px" }, h3: { fontSize: "14px" } },
   },
   components: {
+    Modal: Modal.extend({ defaultProps: { closeButtonProps: { "aria-label": "Close" } } }),
     Tooltip: Tooltip.extend({ defaultProps: { openDelay: 400, transitionProps: { duration: 80 }, withArrow: false } }),
   },
 });
