@@ -158,7 +158,7 @@ def test_a_workspace_is_made_named_and_deleted_with_what_it_holds(coder: Coder, 
     page.get_by_label("Default directory").press("Control+s")
     expect(page.get_by_text("Workspace lab is saved.")).to_be_visible()
     assert coder.get("/workspaces/lab")["default_cwd"] == "/srv/lab"
-    expect(page.get_by_text("Its 1 session move to default. 1 session that is open is closed", exact=False)).to_be_visible()
+    expect(page.get_by_text("Its 1 session moves to default. 1 session that is open is closed", exact=False)).to_be_visible()
     page.get_by_role("button", name="Delete lab…").click()
     page.get_by_role("button", name="Delete workspace lab").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Workspaces")
@@ -197,5 +197,7 @@ def test_the_house_fits_a_phone(coder: Coder, project: str, tab: Open) -> None:
     for path in places(coder, project):
         there.open(path)
         expect(there.page.get_by_role("heading", level=1, include_hidden=True)).to_be_attached()
-        wide = there.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide == 0, path
+        wide = there.page.evaluate(
+            "[document.documentElement, document.getElementById('content')].map(each => each.scrollWidth - each.clientWidth)"
+        )
+        assert wide == [0, 0], path

@@ -111,7 +111,8 @@ function Settings({ of }: { of: Project }) {
             data={choices(NETWORKS)}
           />
           <Select
-            label="When the agent of a task is missing"
+            label="A missing agent"
+            description="When a task names one that is not there"
             allowDeselect={false}
             value={now.agent_fallback}
             onChange={(value) => put({ agent_fallback: value as Project["agent_fallback"] })}

@@ -180,7 +180,7 @@ function Delete({ of }: { of: Workspace }) {
     <>
       {of.session_count === 0
         ? `It has no sessions; nothing but the name ${of.id} goes.`
-        : `Its ${plural(of.session_count, "session")} move to default. ${
+        : `Its ${plural(of.session_count, "session")} ${of.session_count === 1 ? "moves" : "move"} to default. ${
             open === null || data?.items.length === 0
               ? "None of them is open."
               : `${open}${data?.next_cursor ? " or more" : ""} that ${data?.items.length === 1 ? "is" : "are"} open ${
