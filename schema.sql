@@ -3119,7 +3119,7 @@ begin
     return query
         with free as materialized (
             select k.id from checks k join session_worktrees w on w.session_id = k.session_id join session_queue q on q.session_id = k.session_id
-            where w.host_id = p_host and w.removed_at is null and q.state not in ('ready', 'running')
+            where w.host_id = p_host and w.removed_at is null and w.shifts = '[]' and q.state not in ('ready', 'running')
               and (k.state = 'queued' or (k.state = 'running' and not exists (select from nodes n where n.id = k.node_id)))
             order by k.created_at limit p_count for update of k skip locked
         )
@@ -3129,10 +3129,13 @@ begin
         returning k.id, k.epoch, k.task_id, k.change_id, k.command, extract(epoch from k.timeout)::float8, p.network = 'on', k.session_id, w.path;
 end $$;
 
--- Of the checks that run, those to be ended: their session's next turn wants the worktree, or the change is no more.
+-- Of the checks that run, those to be ended: their session's next turn wants the worktree, parts that were rejected are to leave it,
+-- or the change is no more.
 create function coder.unwanted_checks(p_node uuid) returns setof uuid language sql as $$
     select k.id from checks k join pending_changes c on c.id = k.change_id join session_queue q on q.session_id = k.session_id
-    where k.state = 'running' and k.node_id = p_node and (c.state in ('superseded', 'rejected') or q.state in ('ready', 'running'));
+         join session_worktrees w on w.session_id = k.session_id
+    where k.state = 'running' and k.node_id = p_node
+      and (c.state in ('superseded', 'rejected') or q.state in ('ready', 'running') or w.shifts <> '[]');
 $$;
 
 -- End a check; `queued` puts it back, for another node. One that failed of the agent's doing (`p_fixable`) is fed back to the agent as a

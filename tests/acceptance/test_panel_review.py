@@ -100,6 +100,59 @@ def test_a_checkout_in_the_way_is_said_and_changes_nothing(coder: Coder, project
     there.broken = [each for each in there.broken if "409" not in each]  # the browser notes each refusal
 
 
+LINES = [f"line {number}" for number in range(1, 101)]
+FIVE = ("Count in words", "run: sed -i -e 's/^line 10$/ten/' -e 's/^line 30$/thirty/' -e 's/^line 50$/fifty/' -e 's/^line 70$/seventy/' "
+        "-e 's/^line 90$/ninety/' numbers.txt", "say: Five numbers are words now.")  # fmt: skip
+
+
+def test_hunks_one_and_three_of_five(coder: Coder, project: str, checkout: Checkout, tab: Open) -> None:
+    checkout.write("numbers.txt", "\n".join(LINES) + "\n")
+    checkout.commit()
+    task = coder.turn(project, *FIVE)
+    there = tab()
+    page = there.page
+    there.open(f"/changes/{task['change_id']}")
+    expect(page.get_by_text("Hunk 1 of 5")).to_be_visible()
+    there.press("n", "a")  # approved, and on to the second
+    there.press("n", "a")
+    expect(page.get_by_text("2 hunks into", exact=False)).to_contain_text("3 hunks left")
+    page.reload()  # what was marked is not lost
+    expect(page.get_by_text("2 hunks into", exact=False)).to_be_visible()
+    there.press("A")
+    expect(page.get_by_role("button", name="Decide", exact=True)).to_be_focused()
+    there.press("Enter")
+    expect(page.get_by_text("What was left is this change.", exact=False)).to_be_visible()
+    expect(page.get_by_text("Hunk 1 of 3")).to_be_visible()
+    words = {9: "ten", 49: "fifty"}
+    assert checkout.read("numbers.txt").splitlines() == [words.get(at, line) for at, line in enumerate(LINES)]
+
+
+REMARK = """Say it louder.
+run: echo "print('HELLO')" > hello.py
+say: Louder."""
+
+
+def test_a_comment_is_sent_and_the_next_change_answers_it(coder: Coder, project: str, tab: Open) -> None:
+    task = coder.turn(project, *PROMPT)
+    there = tab()
+    page = there.page
+    there.open(f"/changes/{task['change_id']}")
+    expect(page.get_by_text("print").first).to_be_visible()
+    there.press("n", "c")
+    field = page.get_by_role("textbox", name="On line")
+    expect(field).to_be_focused()
+    page.keyboard.insert_text(REMARK)
+    page.reload()  # nothing typed is lost
+    expect(field).to_have_value(REMARK)
+    field.press("Control+Enter")
+    page.get_by_role("button", name="Send 1 comment").click()
+    link = page.get_by_text("A newer change took its place", exact=False)
+    expect(link).to_be_visible()
+    link.get_by_role("link").click()
+    expect(page.get_by_text("HELLO").first).to_be_visible()
+    expect(page.get_by_text("Say it louder.").first).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_is_for_everybody(coder: Coder, project: str, tab: Open, scheme: str) -> None:
     task = coder.turn(project, *PROMPT)

@@ -20,8 +20,10 @@ def review(coder: Coder) -> Iterator[Open]:
     """Opens reviews, which are closed after the test."""
     opened: list[Terminal] = []
 
-    def open_review(*arguments: str, **size: int) -> Terminal:
-        opened.append(Terminal([*CODER, "review", *arguments], coder.environment, coder.folder, **size))
+    def open_review(*arguments: str, url: str = "", **size: int) -> Terminal:
+        # A database that cannot be reached proves that nothing goes around the API.
+        http = {"CODER_URL": url, "CODER_TOKEN": coder.token, "CODER_DATABASE_URL": "postgresql://127.0.0.1:1/none"} if url else {}
+        opened.append(Terminal([*CODER, "review", *arguments], coder.environment | http, coder.folder, **size))
         return opened[-1]
 
     yield open_review
@@ -85,7 +87,7 @@ def test_a_review_hunk_by_hunk(coder: Coder, checkout: Checkout, project: str, r
 def test_comments_are_sent_and_the_next_change_is_read_with_its_marks(coder: Coder, project: str, review: Open) -> None:
     task = coder.turn(project, "write a.txt: one\\n", "write b.txt: two\\n")
     change = coder.change(task)
-    at = review(change["id"], columns=90, rows=20)
+    at = review(change["id"], url=str(coder.api.base_url), columns=90, rows=20)
     at.until("a.txt · added")
     at.press("a")
     at.until("b.txt · added")

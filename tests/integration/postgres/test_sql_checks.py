@@ -68,6 +68,9 @@ def test_a_turn_that_leaves_a_change_queues_a_check(bench: Bench, node: Node, pr
 def test_a_check_waits_for_the_session_to_rest_and_runs_on_its_host(bench: Bench, node: Node, project: UUID) -> None:
     change = make_change(node, project)
     assert claim(bench.node()) == [], "the worktree is on another host"
+    bench.do("update session_worktrees set shifts = '[{}]'")
+    assert claim(node) == [], "rejected parts leave the worktree first"
+    bench.do("update session_worktrees set shifts = '[]'")
     bench.add(project, "more", session_id=change.session_id)
     assert claim(node) == [], "its next turn comes first"
     claimed = node.claim_one()
@@ -91,6 +94,9 @@ def test_a_running_check_is_unwanted_once_its_session_goes_on(bench: Bench, node
     (claimed,) = claim(node)
     unwanted = "select coder.unwanted_checks(%s)"
     assert bench.rows(unwanted, node.id) == []
+    bench.do("update session_worktrees set shifts = '[{}]'")
+    assert [row[0] for row in bench.rows(unwanted, node.id)] == [claimed.id], "rejected parts are to leave the worktree"
+    bench.do("update session_worktrees set shifts = '[]'")
     bench.add(project, "more", session_id=change.session_id)
     assert [row[0] for row in bench.rows(unwanted, node.id)] == [claimed.id]
     assert bench.rows(unwanted, uuid4()) == []

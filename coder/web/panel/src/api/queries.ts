@@ -61,6 +61,13 @@ export const change = (id: string) =>
     queryFn: () => told(GET("/api/v1/changes/{change_id}", { params: { path: { change_id: id } } })),
   });
 
+export const check = (id: string) =>
+  queryOptions({
+    queryKey: ["check", id],
+    queryFn: () => told(GET("/api/v1/changes/{change_id}/check", { params: { path: { change_id: id } } })),
+    refetchInterval: SOON,
+  });
+
 export const comments = (id: string) =>
   queryOptions({
     queryKey: ["comments", id],
@@ -85,6 +92,7 @@ export const changesOf = (id: string) =>
   queryOptions({
     queryKey: ["changes", "session", id],
     queryFn: () => told(GET("/api/v1/changes", { params: { query: { session_id: id, limit: 50 } } })),
+    refetchInterval: SOON,
   });
 
 export const changes = (state: string | undefined) =>

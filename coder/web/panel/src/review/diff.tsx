@@ -1,7 +1,7 @@
 /** The diff of all files, drawn only where one looks. */
 
 import { useComputedColorScheme } from "@mantine/core";
-import type { CodeViewDiffItem, DiffLineAnnotation } from "@pierre/diffs";
+import type { CodeViewDiffItem, DiffLineAnnotation, SelectedLineRange } from "@pierre/diffs";
 import { CodeView, type CodeViewHandle, WorkerPoolContextProvider } from "@pierre/diffs/react";
 import DiffWorker from "@pierre/diffs/worker/worker.js?worker";
 import { type ReactNode, type Ref, useImperativeHandle, useMemo, useRef } from "react";
@@ -27,13 +27,18 @@ interface DiffProps<Note> {
   at(path: string): void;
   notes: ReadonlyMap<string, DiffLineAnnotation<Note>[]>;
   note(note: Note): ReactNode;
+  /** Grows with the notes, so that the view draws them again. */
   version: number;
+  /** Somebody wants to say something about lines. */
+  pick(path: string, side: "old" | "new", line: number, endLine: number): void;
   ref: Ref<DiffHandle>;
 }
 
-export function Diff<Note>({ files, split, viewed, view, at, notes, note, version, ref }: DiffProps<Note>) {
+export function Diff<Note>({ files, split, viewed, view, at, notes, note, version, pick, ref }: DiffProps<Note>) {
   const scheme = useComputedColorScheme("light");
   const code = useRef<CodeViewHandle<Note, undefined>>(null);
+  const picked = useRef(pick);
+  picked.current = pick;
   const container = useRef<HTMLDivElement>(null);
   useImperativeHandle(ref, () => ({
     show: (path) => code.current?.scrollTo({ type: "item", id: path, align: "start", behavior: "instant" }),
@@ -56,6 +61,11 @@ export function Diff<Note>({ files, split, viewed, view, at, notes, note, versio
       hunkSeparators: "line-info" as const,
       overflow: "scroll" as const,
       stickyHeaders: true,
+      enableGutterUtility: true,
+      onGutterUtilityClick: (range: SelectedLineRange, context: { item: { id: string } }) => {
+        const side = (range.endSide ?? range.side) === "deletions" ? "old" : "new";
+        picked.current(context.item.id, side, Math.min(range.start, range.end), Math.max(range.start, range.end));
+      },
       // What scrolls sideways must be reachable with the keyboard.
       onPostRender: (node: HTMLElement) => {
         for (const each of node.shadowRoot?.querySelectorAll<HTMLElement>("[data-code]") ?? []) each.tabIndex = 0;

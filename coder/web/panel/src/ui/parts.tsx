@@ -36,6 +36,10 @@ const LOOKS: Record<string, Look> = {
   active: { icon: DotFillIcon, word: "active", tone: "accent" },
   idle: { icon: CircleIcon, word: "idle", tone: "dim" },
   closed: { icon: CircleSlashIcon, word: "closed", tone: "dim" },
+  undone: { icon: HistoryIcon, word: "undone", tone: "dim" },
+  queued: { icon: ClockIcon, word: "waits", tone: "dim" },
+  passed: { icon: CheckCircleIcon, word: "passed", tone: "good" },
+  skipped: { icon: CircleSlashIcon, word: "skipped", tone: "dim" },
   asks: { icon: HourglassIcon, word: "asks", tone: "warn" },
 };
 
