@@ -106,10 +106,12 @@ def _file_states(repository: Repository, plan: Plan) -> dict[bytes, Found]:
 
 def _write_files(repository: Repository, plan: Plan) -> None:
     seen = {file.path: look(repository.top, file.path) for file in plan.files}
-    states = _file_states(repository, plan)
-    if others := [path for path, state in states.items() if state is Found.OTHER]:
+    # The old content first: nearly always that is all of them, and each look hashes every file it looks at.
+    old = matching(repository, {file.path: (file.old_blob, file.old_mode) for file in plan.files})
+    new = matching(repository, {file.path: (file.new_blob, file.new_mode) for file in plan.files if file.path not in old})
+    if others := [file.path for file in plan.files if file.path not in old | new]:
         raise _dirty(repository, others)
-    todo = [file for file in plan.files if states[file.path] is Found.OLD]
+    todo = [file for file in plan.files if file.path in old]
     staging = _staging(repository, plan)
     try:
         if any(file.new_blob for file in todo):

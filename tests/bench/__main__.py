@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from coder.host.loop import run
-from tests.bench import acp, agents, bed, cycles, live, places, sessions, turns
+from tests.bench import acp, agents, bed, cycles, live, places, reviews, sessions, turns
 from tests.bench.figure import Figure, load, table
 
 FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
@@ -22,6 +22,7 @@ FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
     "live": live.live,
     "sessions": sessions.sessions,
     "snapshots": places.snapshots,
+    "reviews": reviews.reviews,
     "service": places.service,
     "opencode": agents.opencode,
     "acp-relay": acp.relay,
