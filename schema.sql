@@ -1376,9 +1376,20 @@ create view coder.workspace_activity as
     ) a on true
     group by w.id;
 
+-- The scan of coder.find_sessions for sessions without a directory of their own in these pairs of project and workspace; of many
+-- pairs only those with the latest sessions can have one of the first page.
+create function coder.inheriting(p_projects uuid[], p_workspaces text[], p_status text, p_fits text, p_most int) returns text
+language sql immutable as $$
+    select case when p_projects is null then '' else format(
+        ' union all (with pairs as materialized (select i.* from unnest(%1$L::uuid[], %2$L::text[]) as i(project, workspace), '
+        'lateral (%3$s limit 1) k%4$s) select k.* from pairs i, lateral (%3$s limit %5$s) k%4$s)', p_projects, p_workspaces,
+        format('select k.id, k.last_activity_at from sessions k where k.project_id = i.project and k.workspace_id = i.workspace'
+               ' and k.cwd is null and k.status = %L%s order by k.last_activity_at desc, k.id desc', p_status, p_fits),
+        format(' order by k.last_activity_at desc, k.id desc limit %s', p_most), p_most) end;
+$$;
+
 -- The sessions that fit all filters (null: any), last active first, after the one of that time and id. One ordered scan for
 -- each status and, where a directory is asked for, for each way in which a session can be in it; each is planned for its values.
--- Of many pairs of project and workspace only those with the latest sessions can have one of the first page.
 create function coder.find_sessions(
     p_statuses text[], p_project text, p_workspace text, p_cwd text, p_begins text, p_time timestamptz, p_id uuid, p_most int
 ) returns table (id uuid, last_activity_at timestamptz) language plpgsql stable rows 50 as $$
@@ -1389,8 +1400,11 @@ declare
     v_fits text := '';
     v_order text := format(' order by k.last_activity_at desc, k.id desc limit %s', p_most);
     v_steps text[] := string_to_array(ltrim(v_cwd, '/'), '/');
+    -- Pairs of project and workspace that inherit the directory: from the workspace, and from the project.
     v_projects uuid[];
     v_workspaces text[];
+    v_of_roots uuid[];
+    v_in_roots text[];
     v_ways text;
 begin
     if v_least !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
@@ -1400,8 +1414,11 @@ begin
     v_fits := v_fits || case when p_workspace is null then '' else format(' and k.workspace_id = %L', p_workspace) end;
     v_fits := v_fits || case when v_least is null then '' else format(' and k.id between %L and %L', v_least, v_most) end;
     v_fits := v_fits || case when p_time is null then '' else format(' and (k.last_activity_at, k.id) < (%L, %L)', p_time, p_id) end;
-    if p_cwd is not null then  -- where sessions inherit this directory: from their workspace, or from their project
-        select array_agg(p.id), array_agg(w.id) into v_projects, v_workspaces
+    if p_cwd is not null then
+        select array_agg(p.id) filter (where w.default_cwd = v_cwd), array_agg(w.id) filter (where w.default_cwd = v_cwd),
+               array_agg(p.id) filter (where w.default_cwd is distinct from v_cwd),
+               array_agg(w.id) filter (where w.default_cwd is distinct from v_cwd)
+        into v_projects, v_workspaces, v_of_roots, v_in_roots
         from (select projects.id, coder.normal_path(path) as root from projects where coder.normal_path(path) = any (array(
                   select '/' || array_to_string(v_steps[1:n], '/') from generate_series(0, cardinality(v_steps)) n)) offset 0) p
         join workspaces w on w.default_cwd = v_cwd or (p.root = v_cwd and coder.is_inside(w.default_cwd, p.root) is not true);
@@ -1410,13 +1427,16 @@ begin
             format('(select k.id, k.last_activity_at from sessions k where k.status = %L%s%s)', s.status, v_fits, v_order)
         else
             format('(select k.id, k.last_activity_at from sessions k where k.cwd = %L and k.status = %L%s%s)', v_cwd, s.status, v_fits, v_order)
-            || format(' union all (with pairs as materialized (select i.* from unnest(%1$L::uuid[], %2$L::text[]) as i(project, workspace), '
-                      'lateral (%3$s limit 1) k%4$s) select k.* from pairs i, lateral (%3$s limit %5$s) k%4$s)', v_projects, v_workspaces,
-                      format('select k.id, k.last_activity_at from sessions k where k.project_id = i.project and k.workspace_id = i.workspace'
-                             ' and k.cwd is null and k.status = %L%s order by k.last_activity_at desc, k.id desc', s.status, v_fits),
-                      v_order, p_most)
             || format(' union all (select k.id, k.last_activity_at from session_worktrees t join sessions k on k.id = t.session_id'
                       ' where t.path = %L and t.removed_at is null and k.status = %L%s%s)', v_cwd, s.status, v_fits, v_order)
+            || coder.inheriting(v_projects, v_workspaces, s.status, v_fits, p_most)
+            -- Mostly the latest sessions of the project tell; only where too few of them are in such workspaces the pairs are read.
+            || case when v_of_roots is null then '' else format(
+                ' union all (with direct as materialized (select k.id, k.last_activity_at from (select distinct project from unnest(%L::uuid[]) project) i, lateral ('
+                'select k.* from sessions k where k.project_id = i.project and k.status = %L%s order by k.last_activity_at desc, k.id desc'
+                ' limit %s) k where k.cwd is null and k.workspace_id = any (%L)%s) select * from direct union all'
+                ' select k.* from (select null::uuid as id, null::timestamptz as last_activity_at where false%s) k where (select count(*) from direct) < %s)',
+                v_of_roots, s.status, v_fits, 4 * p_most, v_in_roots, v_order, coder.inheriting(v_of_roots, v_in_roots, s.status, v_fits, p_most), p_most) end
         end, ' union all ')
     into v_ways from unnest(coalesce(p_statuses, '{active,idle,closed}')) as s(status);
     return query execute format('select distinct k.id, k.last_activity_at from (%s) k%s', v_ways, v_order);

@@ -80,7 +80,7 @@ async def test_filters_are_combined_in_every_way_and_the_order_is_stable(api: Ap
 
 
 async def test_pages_of_a_filtered_list_miss_and_repeat_nothing(api: Api, many: list[dict[str, Any]]) -> None:
-    for given in ({}, {"workspace_id": "lab", "status": "idle,closed"}, {"cwd": "/srv/other/api"}):
+    for given in ({}, {"workspace_id": "lab", "status": "idle,closed"}, {"cwd": "/srv/other/api"}, {"cwd": "/srv/demo"}):
         whole = [row["id"] for row in (await api.get("/sessions", params=given)).json()["items"]]
         paged: list[Any] = []
         cursor = ""
