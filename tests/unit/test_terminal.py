@@ -160,11 +160,31 @@ ERASURES = st.builds("\x1b[{}{}".format, st.integers(0, 2), st.sampled_from([*"J
 PLACES = st.builds("\x1b[{};{}H".format, st.integers(1, 6), st.integers(1, 14))
 
 
+class Judge(pyte.Screen):
+    """Moves up and down end a wrap that is pending, as xterm has it; pyte wraps after them."""
+
+    def cursor_up(self, count: int | None = None) -> None:
+        self._stay()
+        super().cursor_up(count)
+
+    def cursor_down(self, count: int | None = None) -> None:
+        self._stay()
+        super().cursor_down(count)
+
+    def cursor_to_line(self, line: int | None = None) -> None:
+        self._stay()
+        super().cursor_to_line(line)
+
+    def _stay(self) -> None:
+        self.cursor.x = min(self.cursor.x, self.columns - 1)
+
+
 @settings(max_examples=300, deadline=None)
+@example("\x1b[1;11Hbc\x1b[1Aa\x1b[2;11Hbc\x1b[1Ba\x1b[1;11Hbc\x1b[2da")
 @given(st.lists(SAFE | SAFE_MOVES | ERASURES | PLACES, max_size=30).map("".join))
 def test_the_screen_is_as_pyte_has_it(written: str) -> None:
     """But for NEL and DL: in pyte one does not go to the line's beginning, the other does not delete above what was never written."""
-    judge = pyte.Screen(12, 5)
+    judge = Judge(12, 5)
     pyte.Stream(judge).feed(written)
     terminal = Terminal(12, 5)
     terminal.feed(written.encode())
