@@ -115,7 +115,7 @@ class Superseded(Conflict):
 
 
 class MergeConflict(Conflict):
-    """The change conflicts with {target} in {files}; nothing was touched: approve again after resolving it there, reject it, or send it back to the agent."""
+    """The change conflicts with {target} in {files}; nothing was touched: rebase it, approve again after resolving it there, or reject it."""
 
     code = "conflict"
 
