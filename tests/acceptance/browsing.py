@@ -70,6 +70,10 @@ class Tab:
         for key in keys:
             self.page.keyboard.press(key)
 
+    def settled(self) -> None:
+        """Wait until nothing moves or fades any more: what is half there has no colours to judge."""
+        self.page.evaluate("() => Promise.all(document.getAnimations().map((each) => each.finished)).then(() => null)")
+
     def violations(self) -> list[str]:
         """What axe finds wrong with the page as it is shown, with where."""
         self.page.evaluate(AXE.read_text())

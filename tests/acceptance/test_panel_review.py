@@ -170,6 +170,14 @@ def test_every_page_is_for_everybody(coder: Coder, project: str, tab: Open, sche
         expect(there.page.get_by_role("heading", level=1)).to_contain_text(sign)
         there.page.wait_for_load_state("networkidle")
         wrong[path] = there.violations()
+    for path, key, sign in (("/queue", "c", "Queue a task"), (f"/changes/{task['change_id']}", "A", "Approve into the checkout")):
+        there.open(path)
+        expect(there.page.get_by_role("heading", level=1)).to_be_visible()
+        there.page.wait_for_load_state("networkidle")
+        there.press(key)
+        expect(there.page.get_by_role("dialog").get_by_text(sign)).to_be_visible()
+        there.settled()
+        wrong[f"{path} {key}"] = there.violations()
     assert not any(wrong.values()), wrong
 
 

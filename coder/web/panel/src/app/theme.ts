@@ -13,10 +13,24 @@ const accent: MantineColorsTuple = [
   "#2e49a1",
 ];
 
+/** From text to the ground, as in base.css. */
+const dark: MantineColorsTuple = [
+  "#e4e7eb",
+  "#c2c8cf",
+  "#9aa3ae",
+  "#6c7580",
+  "#454c57",
+  "#2b3038",
+  "#1f242a",
+  "#15181c",
+  "#0e1013",
+  "#0a0c0e",
+];
+
 export const theme = createTheme({
   primaryColor: "accent",
   primaryShade: { light: 7, dark: 7 },
-  colors: { accent },
+  colors: { accent, dark },
   fontFamily: '"Inter Variable", system-ui, sans-serif',
   fontFamilyMonospace: '"JetBrains Mono Variable", ui-monospace, monospace',
   fontSizes: { xs: "12px", sm: "13px", md: "14px", lg: "16px", xl: "20px" },
@@ -29,7 +43,10 @@ export const theme = createTheme({
     sizes: { h1: { fontSize: "20px" }, h2: { fontSize: "16px" }, h3: { fontSize: "14px" } },
   },
   components: {
-    Modal: Modal.extend({ defaultProps: { closeButtonProps: { "aria-label": "Close" } } }),
+    Modal: Modal.extend({
+      defaultProps: { closeButtonProps: { "aria-label": "Close" } },
+      styles: { content: { background: "var(--card)" }, header: { background: "var(--card)" } },
+    }),
     Tooltip: Tooltip.extend({ defaultProps: { openDelay: 400, transitionProps: { duration: 80 }, withArrow: false } }),
   },
 });
