@@ -2266,6 +2266,47 @@ begin
     return hosts_alive;
 end $$;
 
+-- Make a token that lets programs and browsers in; answers it, of which only the hash is kept. One that was revoked is made anew.
+create function coder.add_token(p_name text) returns text language plpgsql as $$
+declare
+    v_secret text := replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+    v_token uuid;
+begin
+    if p_name is null or p_name !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' then
+        perform coder.refuse('CD422', format('A token is named by 1 to 100 of A-Z, a-z, 0-9, ".", "_" and "-", starting with a letter or digit; %L is not.', p_name));
+    elsif p_name in ('local', 'coder', 'rule', 'policy', 'deadline') then
+        perform coder.refuse('CD422', format('What coder itself decides is signed %s, so no token is named so; choose another name.', p_name));
+    end if;
+    insert into api_tokens as t (name, hash) values (p_name, sha256(convert_to(v_secret, 'UTF8')))
+        on conflict (name) do update set hash = excluded.hash, created_at = now(), revoked_at = null where t.revoked_at is not null
+        returning id into v_token;
+    if v_token is null then
+        perform coder.refuse('CD409', format('There is already a token %s; revoke it first, or choose another name.', p_name));
+    end if;
+    delete from logins where token_id = v_token;
+    return v_secret;
+end $$;
+
+-- Let a token in no more, nor the browsers that act for it; running services refuse it within 3 s.
+create function coder.revoke_token(p_name text) returns text language plpgsql as $$
+declare
+    v_token uuid;
+begin
+    update api_tokens set revoked_at = coalesce(revoked_at, now()) where name = p_name returning id into v_token;
+    if v_token is null then
+        perform coder.refuse('CD404', format('There is no token %s; `select name from api_tokens` lists those that exist.', p_name));
+    end if;
+    delete from logins where token_id = v_token;
+    return p_name;
+end $$;
+
+create function coder.show_token(p_name text) returns table (name text, created_at timestamptz, revoked_at timestamptz, browsers bigint)
+language sql as $$
+    select t.name, t.created_at, t.revoked_at,
+           (select count(*) from logins l where l.token_id = t.id and l.kind = 'browser' and l.valid_until > now())
+    from api_tokens t where t.name = p_name;
+$$;
+
 -- ── what nodes call ─────────────────────────────────────────────────────────────────────────────────
 
 -- Take up to `p_count` sessions that may run on this host, by priority and waiting time, and start the

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -97,3 +97,23 @@ class Settings(BaseSettings):
         14.0, ge=0, description="How long the worktree of a session stays once it is closed, or rests with nothing to decide"
     )
     log_format: Literal["console", "json"] = Field("console", description="How the service logs")
+
+
+def shown(settings: Settings) -> list[dict[str, Any]]:
+    """What a process runs with, for people to read: secrets only as far as they are set, and no password in an address.
+
+    Returns:
+        Of each setting: `name` of its variable, `value` (None: not set, or secret), `secret`, `is_default`, `description`.
+    """
+    rows = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        secret = isinstance(value, SecretStr)
+        said = None if value is None or secret else f"{value:g}" if isinstance(value, float) else str(value)
+        if said is not None and "://" in said and "@" in said:
+            said = urlsplit(said)._replace(netloc=urlsplit(said).netloc.rpartition("@")[2]).geturl()
+        rows.append(
+            {"name": f"CODER_{name.upper()}", "value": said, "secret": secret, "is_default": value == field.default,
+             "description": field.description or ""}
+        )  # fmt: skip
+    return rows

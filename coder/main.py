@@ -131,7 +131,7 @@ class CommandHouse:
         address, code = login_link(url)
         door = self.door()
         try:
-            if not door.rows("login_link", hash=code):
+            if not door.rows("login_link", hash=code, name="admin"):
                 raise NotFound(kind="token", name="admin", look="coder psql -c 'select name from api_tokens'")
         finally:
             door.close()

@@ -206,7 +206,7 @@ class Service:
         if url is None or not (page.BUILT / "index.html").is_file():
             return None
         address, code = login_link(url)
-        return address if await door.rows("login_link", hash=code) else None
+        return address if await door.rows("login_link", hash=code, name="admin") else None
 
     @asynccontextmanager
     async def _node(

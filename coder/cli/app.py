@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from coder import __version__
-from coder.cli import changes, comments, deciding, exits, permissions, projects, review, service, sessions, tasks, watch, workspaces
+from coder.cli import changes, comments, deciding, exits, permissions, projects, review, service, sessions, tasks, tokens, watch, workspaces
 from coder.cli.desk import Desk, desk
 from coder.cli.house import House
 
@@ -74,6 +74,7 @@ def build(house: House) -> typer.Typer:
     app.add_typer(sessions.commands, name="session")
     app.add_typer(workspaces.commands, name="workspace")
     app.add_typer(permissions.commands, name="permission")
+    app.add_typer(tokens.commands, name="token")
     app.add_typer(permissions.rules, name="rule")
     app.add_typer(changes.commands, name="change")
     app.add_typer(comments.commands, name="comment")

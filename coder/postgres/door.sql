@@ -333,7 +333,7 @@ select row_to_json(x) as row from (
 -- name: login_link
 with over as (delete from logins where valid_until < now())
 insert into logins (hash, kind, token_id, valid_until)
-select :hash, 'link', id, now() + interval '1 hour' from api_tokens where name = 'admin' and revoked_at is null
+select :hash, 'link', id, now() + interval '1 hour' from api_tokens where name = :name and revoked_at is null
 returning json_build_object('valid_until', valid_until) as row;
 
 -- name: login_by_link
@@ -357,6 +357,17 @@ select row_to_json(x) as row from (select count(*) as tokens from api_tokens whe
 insert into api_tokens (name, hash) values (:name, :hash)
 on conflict (name) do update set hash = excluded.hash, revoked_at = null
 returning json_build_object('id', id, 'name', name) as row;
+
+-- name: token_list
+select row_to_json(x) as row from (select t.* from api_tokens k, lateral (select * from coder.show_token(k.name)) t order by k.name) x;
+
+-- name: token_new
+select row_to_json(x) as row from (
+    select t.*, made.token from (select :name::text as name, coder.add_token(:name) as token) made, lateral (select * from coder.show_token(made.name)) t
+) x;
+
+-- name: token_revoke
+select row_to_json(t) as row from (select coder.revoke_token(:name) as name) done, lateral (select * from coder.show_token(done.name)) t;
 
 -- name: agent_list
 select row_to_json(x) as row from (

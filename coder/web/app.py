@@ -27,6 +27,7 @@ from coder.web import (
     sessions,
     system,
     tasks,
+    tokens,
     workspaces,
 )
 from coder.web.asking import bearer
@@ -72,7 +73,16 @@ def build(
     api = APIRouter(prefix=PREFIX, dependencies=[Security(bearer)])
     for router in (projects.router, tasks.router, sessions.router, queue.router, workspaces.router, changes.router, changes.decisions):
         api.include_router(router)
-    for router in (comments.on_changes, comments.router, permissions.router, system.router, login.router, projects.looking):
+    for router in (
+        comments.on_changes,
+        comments.router,
+        permissions.router,
+        system.router,
+        login.router,
+        projects.looking,
+        tokens.router,
+        tokens.links,
+    ):
         api.include_router(router)
     app.include_router(api)
     app.include_router(system.open_router, prefix=PREFIX)

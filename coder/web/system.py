@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import AwareDatetime, Field
 
+from coder.config import shown
 from coder.errors import CoderError
 from coder.task import ExecutionPath
 from coder.web.asking import TheDoor
@@ -80,6 +81,18 @@ class Status(Shape):
     }  # fmt: skip
 
 
+class Setting(Shape):
+    name: Annotated[str, Field(description="The variable that sets it")]
+    value: Annotated[str | None, Field(description="Null: not set, or a secret")]
+    secret: Annotated[bool, Field(description="It is set, and its value is told to nobody")]
+    is_default: bool
+    description: str
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "name": "CODER_MAX_TURNS", "value": "16", "secret": False, "is_default": True, "description": "Turns that run at once on this node",
+    }  # fmt: skip
+
+
 class Health(Shape):
     status: Literal["ok"]
 
@@ -124,6 +137,12 @@ async def probe_agents(
 async def status(door: TheDoor) -> JSONResponse:
     """How much waits and runs, and which nodes there are."""
     return JSONResponse(await door.row("status"))
+
+
+@router.get("/settings", responses=answers(Setting, page=Page[Setting]))
+async def list_settings(request: Request) -> JSONResponse:
+    """What the process that answers runs with, without its secrets; one page holds it all."""
+    return JSONResponse({"items": shown(request.app.state.settings), "next_cursor": None})
 
 
 @open_router.head("/health", include_in_schema=False)

@@ -10,7 +10,7 @@ import pytest
 from browsing import PHONE, Tab, browsing
 from checkout import Checkout
 from playwright.sync_api import Browser, expect
-from running import Coder
+from running import TOKEN, Coder
 
 pytest_plugins = ("model_server",)
 
@@ -166,6 +166,48 @@ def test_a_workspace_is_made_named_and_deleted_with_what_it_holds(coder: Coder, 
     assert (session["workspace_id"], session["status"]) == ("default", "closed")
 
 
+def test_a_token_is_shown_once_and_revoked_and_a_link_lets_another_browser_in(coder: Coder, tab: Open, browser: Browser) -> None:
+    there = tab()
+    page = there.page
+    there.press("8")
+    expect(page.get_by_role("heading", name="Tokens")).to_be_visible()
+    there.press("c")
+    page.get_by_role("textbox", name="Name").fill("robot")
+    page.get_by_role("textbox", name="Name").press("Enter")
+    expect(page.get_by_text("it is shown this once", exact=False)).to_be_visible()
+    token = page.get_by_role("dialog").locator("code").inner_text()
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert coder.api.get("/status", headers=bearer).status_code == 200
+    there.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert token not in page.content()
+    page.get_by_role("button", name="Revoke robot…").click()
+    page.get_by_role("button", name="Revoke robot", exact=True).click()
+    expect(page.get_by_text("Token robot is revoked", exact=False)).to_be_visible()
+    coder.until(lambda: coder.api.get("/status", headers=bearer).status_code == 401)
+    there.press("l")
+    link = page.get_by_role("dialog").locator("code").inner_text()
+    other = browser.new_context().new_page()
+    other.goto(link)
+    other.get_by_role("heading", name="Inbox").wait_for()
+    other.context.close()
+
+
+def test_settings_say_what_runs_and_no_secret(coder: Coder, tab: Open) -> None:
+    there = tab(color_scheme="light")
+    page = there.page
+    there.press("9")
+    expect(page.get_by_text("CODER_ADMIN_TOKEN", exact=True)).to_be_visible()
+    expect(page.get_by_text("connected", exact=True)).to_be_visible()
+    expect(page.get_by_text("CODER_MAX_TURNS", exact=True)).to_have_count(0)
+    page.get_by_text("Also what nobody changed").click()
+    expect(page.get_by_text("CODER_MAX_TURNS", exact=True)).to_be_visible()
+    assert TOKEN not in page.content()
+    page.get_by_role("radio", name="Dark").check(force=True)
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-mantine-color-scheme", "dark")
+
+
 def places(coder: Coder, project: str) -> dict[str, str]:
     coder.api.put("/workspaces/shown").raise_for_status()
     agent = coder.get("/agents")["items"][0]
@@ -176,6 +218,9 @@ def places(coder: Coder, project: str) -> dict[str, str]:
         f"/projects/{project}": project,
         "/projects?add=true": "Projects",
         "/workspaces": "Workspaces",
+        "/tokens": "Tokens",
+        "/tokens?make=true": "Tokens",
+        "/settings": "Settings",
         "/workspaces/shown": "shown",
     }
 

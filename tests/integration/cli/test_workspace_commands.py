@@ -39,6 +39,18 @@ def test_workspaces(cli: Cli) -> None:
     assert "default" in cli.refused("workspace", "delete", "default", code=1)
 
 
+def test_tokens(cli: Cli) -> None:
+    made = cli.json("token", "add", "ci")
+    assert (made["name"], len(made["token"]), made["revoked_at"]) == ("ci", 64, None)
+    assert "already a token ci" in cli.refused("token", "add", "ci", code=1)
+    assert "ci" in cli("token", "list").stdout
+    assert made["token"] not in cli("token", "list", "--json").stdout
+    assert "is revoked" in cli("token", "revoke", "ci").stdout
+    assert len(cli("token", "add", "ci").stdout.strip()) == 64
+    assert "no token nobody" in cli.refused("token", "revoke", "nobody", code=2)
+    assert "signed coder" in cli.refused("token", "add", "coder", code=2)
+
+
 def test_the_queue_of_a_session(cli: Cli) -> None:
     cli.node.add("a long turn")
     claim = cli.node.claim()

@@ -32,15 +32,17 @@ from coder.web.shapes import (
     Task,
     Workspace,
 )
-from coder.web.system import Agent, Health, Probe, Ready, Status
+from coder.web.system import Agent, Health, Probe, Ready, Setting, Status
+from coder.web.tokens import Link, MadeToken, Token
 
 SINGLE = (Project, Checkout, Task, AddedTask, Session, Cwd, Chat, Workspace, DeletedWorkspace, Change, Check, Comment, Decision, Permission,
-          PermissionRule, Status, Health, Ready, Probe, Login, Logout)  # fmt: skip
+          PermissionRule, Status, Health, Ready, Probe, Login, Logout, Token, MadeToken, Link)  # fmt: skip
 MODELS = {
     "ProjectPage": Page[Project], "TaskPage": Page[Task], "SessionPage": SessionPage, "MessagePage": Page[Message],
     "ListedChangePage": Page[ListedChange], "CommentPage": Page[Comment], "AgentPage": Page[Agent],
     "DecisionPage": Page[Decision],
     "QueuedTaskPage": Page[QueuedTask],
+    "TokenPage": Page[Token], "SettingPage": Page[Setting],
     "WorkspacePage": Page[Workspace], "PermissionPage": Page[Permission], "PermissionRulePage": Page[PermissionRule],
 } | {model.__name__: model for model in SINGLE}  # fmt: skip
 PROMISED = {
@@ -62,7 +64,7 @@ PROMISED = {
     "DELETE /sessions/{session_id}/cwd", "GET /workspaces", "PUT /workspaces/{workspace_id}", "GET /workspaces/{workspace_id}",
     "PUT /workspaces/{workspace_id}/title", "PUT /workspaces/{workspace_id}/default-cwd", "DELETE /workspaces/{workspace_id}",
     "POST /changes/{change_id}/comments", "POST /changes/{change_id}/send", "GET /comments",
-    "GET /checkout",
+    "GET /checkout", "GET /settings", "GET /tokens", "POST /tokens", "DELETE /tokens/{name}", "POST /login/links",
     "GET /changes/{change_id}/check", "POST /changes/{change_id}/check",
     "PATCH /comments/{comment_id}", "DELETE /comments/{comment_id}", "POST /comments/{comment_id}/resolve",
     "POST /login", "POST /logout",

@@ -13,6 +13,9 @@ from web_client import Api
 from coder.config import Settings
 from coder.web.app import build
 from coder.web.page import NONCE
+from coder.web.shapes import Page
+from coder.web.system import Setting
+from coder.web.tokens import MadeToken, Token
 
 TOKEN = "a-token-of-the-tests"
 CODE = "the-code-of-a-link"
@@ -99,6 +102,61 @@ async def test_a_revoked_token_ends_its_browsers(api: Api, monkeypatch: pytest.M
     head = key(await log_in(api, token=TOKEN))
     api.node.run("update api_tokens set revoked_at = now()")
     assert (await api.get("/status", headers=head)).status_code == 401
+
+
+async def test_a_token_is_shown_once_and_lets_in_until_it_is_revoked(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coder.web.gate.REMEMBER_SECONDS", 0)
+    made = await api.post("/tokens", json={"name": "ci"})
+    assert made.status_code == 201
+    token = MadeToken.model_validate_json(made.content, extra="forbid").token
+    bearer = {"Authorization": f"Bearer {token}"}
+    again = await api.post("/tokens", json={"name": "ci"})
+    assert (again.status_code, again.json()["code"]) == (409, "conflict")
+    browser = key(await log_in(api, token=token))
+    listed = await api.get("/tokens", headers=bearer)
+    Page[Token].model_validate_json(listed.content, extra="forbid")
+    assert {row["name"]: row["browsers"] for row in listed.json()["items"]} == {"ci": 1, "tester": 0}
+    assert token not in listed.text
+    assert (await api.delete("/tokens/ci", headers=bearer)).json()["revoked_at"]
+    for head in (bearer, browser):
+        assert (await api.get("/status", headers=head)).status_code == 401
+    anew = (await api.post("/tokens", json={"name": "ci"})).json()["token"]
+    assert anew != token
+    assert (await api.get("/status", headers=browser)).status_code == 401, "its browsers do not come back with its name"
+    assert (await api.get("/status", headers=bearer)).status_code == 401
+    assert (await api.get("/status", headers={"Authorization": f"Bearer {anew}"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("", "1 to 100"), ("two words", "1 to 100"), ("x" * 101, "1 to 100"), ("coder", "signed coder")]
+)
+async def test_names_that_no_token_has(api: Api, name: str, word: str) -> None:
+    answer = await api.post("/tokens", json={"name": name})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+    assert word in answer.json()["detail"]
+    assert (await api.delete("/tokens/nobody")).status_code == 404
+    assert api.node.count("api_tokens") == 1
+
+
+async def test_whoever_is_in_lets_one_more_browser_in(api: Api) -> None:
+    made = (await api.post("/login/links")).json()
+    assert made["name"] == "tester"
+    assert (await api.get("/status", headers=key(await log_in(api, code=made["code"])))).status_code == 200
+    assert (await log_in(api, code=made["code"])).status_code == 401
+
+
+async def test_settings_are_shown_without_secrets(api: Api) -> None:
+    api.app.state.settings = Settings(  # type: ignore[call-arg]
+        _env_file=None, admin_token="hidden", model_api_key="hidden", model_base_url="http://ada:hidden@llm.test:1/v1", max_turns=3
+    )
+    answer = await api.get("/settings")
+    Page[Setting].model_validate_json(answer.content, extra="forbid")
+    assert "hidden" not in answer.text
+    found = {row["name"]: row for row in answer.json()["items"]}
+    assert found["CODER_MODEL_BASE_URL"]["value"] == "http://llm.test:1/v1"
+    assert (found["CODER_MAX_TURNS"]["value"], found["CODER_MAX_TURNS"]["is_default"]) == ("3", False)
+    assert (found["CODER_ADMIN_TOKEN"]["value"], found["CODER_ADMIN_TOKEN"]["secret"]) == (None, True)
+    assert found["CODER_POLL_SECONDS"]["is_default"]
 
 
 async def test_the_built_panel_is_served_at_every_address_that_is_not_the_apis(api: Api, tmp_path: Path) -> None:

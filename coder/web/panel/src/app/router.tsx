@@ -86,6 +86,14 @@ const workspaces = createRoute({
 const workspace = createRoute({ getParentRoute: () => root, path: "/workspaces/$id" }).lazy(() =>
   import("../workspaces/page").then((page) => page.route),
 );
+const tokens = createRoute({
+  getParentRoute: () => root,
+  path: "/tokens",
+  validateSearch: (search: Record<string, unknown>): { make?: true } => (search.make === true ? { make: true } : {}),
+}).lazy(() => import("../tokens/page").then((page) => page.route));
+const settings = createRoute({ getParentRoute: () => root, path: "/settings" }).lazy(() =>
+  import("../settings/page").then((page) => page.route),
+);
 
 export const router = createRouter({
   routeTree: root.addChildren([
@@ -100,6 +108,8 @@ export const router = createRouter({
     project,
     workspaces,
     workspace,
+    tokens,
+    settings,
   ]),
   defaultPreload: "intent",
   scrollRestoration: false,

@@ -4,9 +4,11 @@ import { Spotlight, spotlight } from "@mantine/spotlight";
 import {
   CommentDiscussionIcon,
   DotFillIcon,
+  GearIcon,
   GitPullRequestIcon,
   HubotIcon,
   InboxIcon,
+  KeyIcon,
   MoonIcon,
   ProjectRoadmapIcon,
   RepoIcon,
@@ -38,6 +40,8 @@ const HOUSE = [
   { to: "/agents", word: "Agents", icon: HubotIcon, keys: "5" },
   { to: "/projects", word: "Projects", icon: RepoIcon, keys: "6" },
   { to: "/workspaces", word: "Workspaces", icon: ProjectRoadmapIcon, keys: "7" },
+  { to: "/tokens", word: "Tokens", icon: KeyIcon, keys: "8" },
+  { to: "/settings", word: "Settings", icon: GearIcon, keys: "9" },
 ] as const;
 const PAGES = [...PLACES, ...HOUSE];
 
@@ -204,6 +208,11 @@ function Palette({ flip }: { flip: () => void }) {
               id: "workspace-make",
               label: "Make a workspace",
               onClick: () => void navigate({ to: "/workspaces", search: { make: true } }),
+            },
+            {
+              id: "token-make",
+              label: "Make a token",
+              onClick: () => void navigate({ to: "/tokens", search: { make: true } }),
             },
           ],
         },
