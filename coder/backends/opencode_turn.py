@@ -30,6 +30,8 @@ from coder.protocols.opencode_words import commands
 from coder.task import AgentSession
 
 DOUBT_SECONDS = 1.0
+IDLE_SECONDS = 5.0
+"""How long a session may do nothing while its answer has no end; a busy machine needs a moment to begin with a prompt."""
 ABORT_SECONDS = 4.0
 SETTLE_SECONDS = 1.0
 RECENT_MESSAGES = "100"
@@ -236,6 +238,8 @@ class OpencodeTurn:
         elif isinstance(item, Oversized):
             self._ready.append(Notice("opencode sent a message of more than 16 MB, which was left out; its session still has it."))
         elif not isinstance(item, Nudge):
+            if self._idle_since is not None:
+                self._idle_since = time.monotonic()
             self._tell(reading.hear(item, time.time()))
         if reading.settled:
             if reading.failed is not None:
@@ -282,7 +286,7 @@ class OpencodeTurn:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = time.monotonic()  # a prompt that was just taken is not at work yet: it is looked at again
-        elif time.monotonic() - self._idle_since >= DOUBT_SECONDS:
+        elif time.monotonic() - self._idle_since >= IDLE_SECONDS:
             self._stopped = True
             raise ProviderError("opencode has nothing to do any more, but did not end its answer; see the turn's log, then retry the task.")
 
