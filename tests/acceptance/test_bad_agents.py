@@ -53,8 +53,9 @@ async def test_an_emptied_gitignore_exposes_no_copied_secret(house: House) -> No
     assert "hunter2" in (await house.answer(task))["tool_calls"][0]["output"]  # it was there to be worked with
     change = await house.open_change(task, ".gitignore", "debug.log")
     assert "hunter2" not in change["diff"]
-    (warning,) = change["warnings"]
-    assert all(words in warning for words in ("ignore file was changed", "debug.log", "look for secrets"))
+    shown, unhidden = change["warnings"]
+    assert all(words in shown for words in ("ignore file was changed", "debug.log", "look for secrets"))
+    assert all(words in unhidden for words in ("would no longer be ignored", ".env", "look for secrets"))
     stored = await house.sql.fetchval("select snapshot_commit from pending_changes where id = $1", change["id"])
     assert ".env" not in git(house.checkout(project), "ls-tree", "-r", "--name-only", stored).split()
     await house.at_rest()

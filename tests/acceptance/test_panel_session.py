@@ -55,9 +55,9 @@ def test_two_browsers_see_a_turn_as_it_happens_and_what_waits_behind_it(coder: C
     expect(tab.page.get_by_label("Message")).to_be_focused()
     tab.page.keyboard.insert_text("And then?\nsay: Then **nothing**.")
     tab.page.reload()  # a draft is not lost
-    tab.press("c")
-    expect(tab.page.get_by_label("Message")).to_have_value("And then?\nsay: Then **nothing**.")
-    tab.press("Control+Enter")
+    message = tab.page.get_by_label("Message")
+    expect(message).to_have_value("And then?\nsay: Then **nothing**.")
+    message.press("Control+Enter")
     expect(other.page.get_by_label("queued")).to_be_visible()
     other.page.get_by_role("button", name="Stop").click()  # the turn would go on for minutes
     for each in (tab, other):

@@ -21,7 +21,7 @@ import uvicorn
 from agents.null import NullCommands, NullGuards, NullWorktrees
 from agents.scripted import ScriptedBackend
 from tab import TOKEN, Tab, entry
-from terminal import Terminal
+from pane import Terminal
 
 from coder.config import Settings
 from coder.host.logbook import FileLogbook
