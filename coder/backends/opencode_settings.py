@@ -6,7 +6,6 @@ Everything that changes something (edits, commands, other directories, the web) 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import secrets
 import shlex
@@ -29,7 +28,6 @@ QUIET = ("AUTOUPDATE", "MODELS_FETCH", "LSP_DOWNLOAD", "SHARE")
 LOGIN = ".local/share/opencode/auth.json"
 HASHED = 1  # rises when what a session must have been made with changes here
 DIGITS = string.digits + string.ascii_letters
-_counter = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +69,11 @@ class Wishes:
 
 
 def message_id() -> str:
-    """An id for a message as opencode makes them: they sort by time, which it relies on, and so do we."""
-    stamp = (time.time_ns() // 1_000_000 * 0x1000 + next(_counter) % 0x1000) & (1 << 48) - 1
+    """An id for a message as opencode makes them: they sort by time, which it relies on, and so do we.
+
+    Within a millisecond opencode counts from 1 on; ours is the 0, so that an answer that is begun in the same one comes after it.
+    """
+    stamp = time.time_ns() // 1_000_000 * 0x1000 & (1 << 48) - 1
     return f"msg_{stamp:012x}" + "".join(secrets.choice(DIGITS) for _ in range(14))
 
 

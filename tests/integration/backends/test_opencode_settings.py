@@ -100,6 +100,14 @@ def test_ids_of_messages_grow() -> None:
     assert all(len(each) == 30 for each in made)
 
 
+def test_an_answer_of_the_same_millisecond_comes_after_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """opencode counts the ids of a millisecond from 1 on; what does not come after the prompt is not of its turn."""
+    now = 1_795_711_500_123
+    monkeypatch.setattr("time.time_ns", lambda: now * 1_000_000 + 999_999)
+    first = now * 0x1000 + 1 & (1 << 48) - 1
+    assert all(message_id() < f"msg_{first:012x}" for _ in range(100))
+
+
 @pytest.mark.parametrize(("model", "own"), [("llama-swap/m1", "m1"), ("other/m1", None), (None, None)])
 def test_a_model_of_the_endpoint_is_known_by_its_prefix(model: str | None, own: str | None) -> None:
     assert own_model(model, settings()) == own
