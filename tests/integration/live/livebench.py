@@ -20,8 +20,8 @@ import asyncpg
 import uvicorn
 from agents.null import NullCommands, NullGuards, NullWorktrees
 from agents.scripted import ScriptedBackend
-from tab import TOKEN, Tab, entry
 from pane import Terminal
+from tab import TOKEN, Tab, entry
 
 from coder.config import Settings
 from coder.host.logbook import FileLogbook
