@@ -99,6 +99,7 @@ async def test_a_watch_ends_as_its_task_does_also_when_the_dispatcher_died(house
     assert (await command(house, "watch", str(failing), url=api.url, token=TOKEN))[:2] == (1, out)
     talking, session = await house.add(script(["many", 100_000, 0.01, "word"]))
     behind, _ = await house.add("x", session)
+    await house.until("select state = 'running' from tasks where id = $1", talking)  # else it waits for a dispatcher, as that one does
     terminal = await house.terminal("watch", str(behind), url=api.url, token=TOKEN)
     await terminal.until(f"── task {behind} is pending: an earlier task of its session runs\n")
     await house.sql.execute("select coder.cancel($1)", behind)
