@@ -75,7 +75,7 @@ class Ways:
     Attributes:
         asks: whether it asks in the mode it works in.
         tells: whether it tells its models, and the exit codes of commands.
-        loads: whether another process of it finds its sessions. gemini 0.61 offers to, and then finds none.
+        loads: whether another process of it always finds its sessions. gemini 0.61 offers to, and then mostly finds none.
     """
 
     program: str
@@ -142,14 +142,14 @@ async def test_it_writes_a_file_and_runs_a_command_and_remembers(agent: Real) ->
     assert second.session == played.session
     await agent.bench.backend.stop()
     third = await chat.play("heard xyzzy", mode_id=agent.ways.works)
-    if not agent.ways.loads:
-        (notice,) = third.of(Notice)
-        assert "does not remember this chat, since it could not load its session" in notice.text
+    notices = third.of(Notice)
+    if notices and not agent.ways.loads:
+        assert "does not remember this chat, since it could not load its session" in notices[0].text
         return
     assert third.text.endswith("I heard xyzzy."), "loaded by another process, and nothing of the past told again"
     assert third.text.count("xyzzy") == 1
     assert third.session == played.session
-    assert not third.of(Notice)
+    assert not notices
 
 
 async def test_it_asks_and_does_what_it_is_told(agent: Real) -> None:

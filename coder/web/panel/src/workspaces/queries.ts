@@ -1,7 +1,7 @@
 import { infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
 import { GET, told } from "../api/client";
 
-const SOMETIMES = 5_000;
+const SOON = 2_000;
 
 export const workspaces = infiniteQueryOptions({
   queryKey: ["workspaces", "list"],
@@ -9,13 +9,14 @@ export const workspaces = infiniteQueryOptions({
     told(GET("/api/v1/workspaces", { params: { query: { limit: 100, ...(pageParam && { cursor: pageParam }) } } })),
   initialPageParam: "",
   getNextPageParam: (last) => last.next_cursor ?? undefined,
-  refetchInterval: SOMETIMES,
+  refetchInterval: SOON,
 });
 
 export const workspace = (id: string) =>
   queryOptions({
     queryKey: ["workspaces", "one", id],
     queryFn: () => told(GET("/api/v1/workspaces/{workspace_id}", { params: { path: { workspace_id: id } } })),
+    refetchInterval: SOON,
   });
 
 export const sessionsOf = (id: string, status?: string) =>
@@ -23,5 +24,5 @@ export const sessionsOf = (id: string, status?: string) =>
     queryKey: ["sessions", "workspace", id, status ?? "all"],
     queryFn: () =>
       told(GET("/api/v1/sessions", { params: { query: { workspace_id: id, limit: 100, ...(status && { status }) } } })),
-    refetchInterval: SOMETIMES,
+    refetchInterval: SOON,
   });
