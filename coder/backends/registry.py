@@ -22,6 +22,7 @@ from coder.backends.native import AGENT, NativeBackend
 from coder.backends.opencode import OpencodeBackend
 from coder.backends.pty import PtyBackend
 from coder.backends.sandbox import Sandbox
+from coder.backends.sandbox_places import TEMPORARY
 from coder.backends.warm import Warm
 from coder.config import Settings
 from coder.errors import InvalidInput
@@ -92,8 +93,7 @@ def build_backends(settings: Settings, guardians: Guardians, homes: Path, sandbo
     Raises:
         InvalidInput: as `read_registry`.
     """
-    for temporary in homes.glob("*/tmp"):
-        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(homes / TEMPORARY, ignore_errors=True)
     endpoint = endpoint_of(settings)
     makers = _makers(settings)
     backends: dict[str, Backend] = {AGENT: Gated(NativeBackend(settings, guardians, clock, sandbox, homes / AGENT), sandbox)}

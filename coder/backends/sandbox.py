@@ -1,8 +1,9 @@
 """Confinement with bubblewrap: what a confined program sees of this machine, and how it is started.
 
 A confined program may write its worktree, git's record of that worktree, the repository's objects, its own home and a /tmp of
-its own. Everything else is read-only; the user's home but for tool chains, coder's data directory but for what it may write,
-/run (sockets of databases and container engines) and this machine's keys are not there at all. Its processes cannot see others.
+its own, none of which it can put a link in the place of. Everything else is read-only; the user's home but for tool chains, coder's
+data directory but for what it may write, /run (sockets of databases and container engines) and this machine's keys are not there
+at all. Its processes cannot see others.
 
 Invariant: a policy that cannot be kept is an error, never a program that runs without it.
 
@@ -27,7 +28,18 @@ from typing import Any, Literal, TypeAlias
 from coder.agents import Host
 from coder.backends.guardian import Guarded, Guardians, find_program
 from coder.backends.relay import Relay
-from coder.backends.sandbox_places import IN_RUN_ONLINE, Git, exposed, git_of, gits_of, masked_files, masked_folders, user_homes
+from coder.backends.sandbox_places import (
+    IN_RUN_ONLINE,
+    Git,
+    exposed,
+    git_of,
+    gits_of,
+    led_away,
+    masked_files,
+    masked_folders,
+    temporary,
+    user_homes,
+)
 from coder.errors import AgentUnavailable
 
 Mode = Literal["auto", "required", "off"]
@@ -129,7 +141,15 @@ class Sandbox:
             program: its absolute path.
             argv: what it gets, its name first; that it sees its path instead.
             relay: its ways out of a network of its own, and into it.
+
+        Raises:
+            AgentUnavailable: the worktree is not where it should be.
         """
+        if worktree is not None and led_away(worktree):
+            raise AgentUnavailable(
+                f"The worktree {worktree} is a link to elsewhere, which an agent must have made, so nothing is run there; "
+                "remove the link, then retry the task."
+            )
         places = [git for git in [git_of(worktree)] if git is not None] if worktree is not None else gits_of(self.worktrees)
         seen = [*shown, *(relay.shown if relay else IN_RUN_ONLINE if network else ())]
         return [
@@ -164,12 +184,11 @@ class Sandbox:
         """The file system, from the whole to the parts: a later line lies over the earlier ones."""
         homes = user_homes()
         folders = masked_folders(homes, self._data)
-        temporary = home / "tmp"
         yield from ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc")
         for place in filter(os.path.exists, KERNEL):
             yield from ("--ro-bind", place, place)
         for place in ("/tmp", "/var/tmp"):
-            yield from ("--bind", str(temporary), place)
+            yield from ("--bind", str(temporary(home)), place)
         for folder in folders:
             yield from ("--tmpfs", str(folder))
         for path in exposed(homes, (*folders, Path("/tmp"), Path("/var/tmp")), program, env, (*self._readable, *shown)):
@@ -188,7 +207,8 @@ class Sandbox:
         """Why programs without network have no way to a model at that port, found out by trying; empty where they have."""
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder) / "home"
-            (home / "tmp").mkdir(parents=True)
+            for place in (home, temporary(home)):
+                place.mkdir(parents=True)
             relay = Relay("trial", (Host("model.invalid", port),), entered=True)
             try:
                 # As for one worktree, which the home stands for, in a data directory of its own.
@@ -269,7 +289,8 @@ class Cell:
         if not self.sandbox.works:
             return await self.guardians.spawn(argv, cwd=cwd, env=env, **streams)
         program = find_program(argv[0], cwd, env)
-        (self.home / "tmp").mkdir(parents=True, exist_ok=True, mode=0o700)
+        for place in (self.home, temporary(self.home)):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.worktree is None:
             self.sandbox.worktrees.mkdir(parents=True, exist_ok=True, mode=0o700)
         relay = Relay(streams["name"], self.hosts, entered=entered) if not self.network and (self.hosts or entered) else None

@@ -35,6 +35,7 @@ ROOTS_OWN = ("/etc/ssl/private", "/var/lib/postgresql", "/var/lib/mysql", "/var/
 ROOTS_FILES = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/krb5.keytab")
 """What permissions keep from everybody but root, masked for root."""
 
+TEMPORARY = ".tmp"
 IN_RUN = ("/run/current-system", "/run/opengl-driver")
 IN_RUN_ONLINE = (Path("/run/systemd/resolve"),)
 """A resolver's sockets: whoever may ask for names can tell what he likes to whoever answers."""
@@ -66,7 +67,10 @@ class Git:
         """
         for path in (self.common, *alternates(self.common)):
             yield from ("--ro-bind", str(path), str(path))
-        yield from ("--bind", str(self.common / "objects"), str(self.common / "objects"))
+        objects = self.common / "objects"
+        yield from ("--bind", str(objects), str(objects))
+        # Its `alternates` names further directories of objects, which are shown.
+        yield from ("--ro-bind", str(objects / "info"), str(objects / "info"))
         if not alone:
             if not self.configured:
                 yield from ("--bind", str(self.record.parent), str(self.record.parent))
@@ -74,7 +78,7 @@ class Git:
         yield from ("--bind", str(self.record), str(self.record))
         # What leads git from the worktree to the repository and its settings stays as it is.
         for path in (self.link, self.record / "commondir", self.record / "gitdir", self.record / "config.worktree"):
-            if path.is_file():
+            if _is_file(path):
                 yield from ("--ro-bind", str(path), str(path))
 
 
@@ -89,12 +93,17 @@ def git_of(worktree: Path) -> Git | None:
     common = record.parent.parent
     if record.parent.name != "worktrees" or record.is_relative_to(os.path.realpath(worktree)) or back != Path(os.path.realpath(link)):
         return None
-    if (common / "objects").is_symlink() or not (common / "objects").is_dir():
+    objects = common / "objects"
+    if not _is_directory(objects):
+        return None
+    if not os.path.lexists(objects / "info"):
+        (objects / "info").mkdir()  # there, so that it can be kept as it is
+    own = record / "config.worktree"
+    if not _is_directory(objects / "info") or (os.path.lexists(own) and not _is_file(own)):
         return None
     configured = b"worktreeconfig" in (common / "config").read_bytes().lower()
-    own = record / "config.worktree"
     if configured and not own.exists():
-        own.touch()  # there, so that it can be kept as it is
+        own.touch()  # likewise
     return Git(link, record, common, configured)
 
 
@@ -111,6 +120,25 @@ def gits_of(worktrees: Path) -> list[Git]:
     return list(found.values())
 
 
+def _is_file(path: Path) -> bool:
+    """Whether it is a file itself: a link shows what it leads to."""
+    return path.is_file() and not path.is_symlink()
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def led_away(worktree: Path) -> bool:
+    """Whether a worktree, or the directory of its project's, is a link: who serves all worktrees could have made it."""
+    return worktree.is_symlink() or worktree.parent.is_symlink()
+
+
+def temporary(home: Path) -> Path:
+    """What a program with this home gets as its /tmp: beside the home, where it cannot be replaced, under a name that no agent has."""
+    return home.parent / TEMPORARY / home.name
+
+
 def _told(file: Path) -> str:
     """The path that a file of git's names. Raises OSError where it is no file: a pipe would be waited for."""
     if not file.is_file():
@@ -123,7 +151,6 @@ def alternates(common: Path) -> list[Path]:
     listed = common / "objects" / "info" / "alternates"
     lines = listed.read_text(errors="surrogateescape").splitlines() if listed.is_file() else []
     found = [Path(os.path.realpath(common / "objects" / line)) for line in lines if line and not line.startswith("#")]
-    # The list can be written by who may write objects: believe only what looks like objects.
     return [path for path in found if path.name == "objects" and path.is_dir()]
 
 

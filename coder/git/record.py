@@ -69,8 +69,13 @@ class Record:
         return self.path.with_name(f"{self.path.name}.making")
 
     @property
+    def there(self) -> bool:
+        """Whether the worktree is a directory at its own place: behind a link that an agent put there is somebody else's."""
+        return self.path.is_dir() and os.path.realpath(self.path) == str(self.path)
+
+    @property
     def complete(self) -> bool:
-        return self.path.is_dir() and not self.making.exists()
+        return self.there and not self.making.exists()
 
     def repair(self, base: str) -> tuple[str, ...]:
         """Put right the links between directory and record; one sentence for each thing that was broken.
@@ -105,11 +110,19 @@ class Record:
         if not _HEAD.fullmatch(_begins(f"{kept}/HEAD", _HEAD_MOST, follow=True) or b""):
             self._write_kept("HEAD", f"{base}\n".encode())
             broken.append("HEAD")
+        if os.path.islink(settings := f"{kept}/config.worktree") or (os.path.lexists(settings) and not self._configured()):
+            # Nobody but an agent made that, and git takes it up when the repository is told to keep settings per worktree.
+            remove_tree(self.kept / "config.worktree")
+            broken.append("config.worktree")
         if not _is_index(f"{kept}/index"):
             remove_tree(self.kept / "index")
             self.repository.run("read-tree", base)
             broken.append("index")
         return bool(broken)
+
+    def _configured(self) -> bool:
+        """Whether git takes settings from the records of worktrees too."""
+        return b"worktreeconfig" in (self.project.common_dir / "config").read_bytes().lower()
 
     def _write_kept(self, name: str, content: bytes) -> None:
         """Put a file in the place of whatever an agent made of it: through a link, another file would be written."""

@@ -301,7 +301,7 @@ def own_index(record: Record, base: str) -> Iterator[Path]:
 
 
 def _require(record: Record, base: str) -> tuple[str, ...]:
-    if not record.path.is_dir():
+    if not record.there:
         sentence = f"The worktree {record.path} is gone; the session's next turn makes it again as of its last snapshot."
         raise InternalError(sentence, gone=True)
     return record.repair(base)

@@ -334,3 +334,52 @@ def test_what_does_not_work_says_why_and_is_never_pretended(house: House) -> Non
     off.check(network=True)
     with pytest.raises(AgentUnavailable, match="CODER_SANDBOX is off"):
         off.check(network=False)
+
+
+@confined
+async def test_a_tmp_that_an_agent_made_a_link_of_leads_nowhere(house: House, guardians: Guardians) -> None:
+    """Bound as /tmp of its next program, the link would open what it leads to, for writing."""
+    confined = cell(house, guardians)
+    await sh(confined, house, f'mv "$HOME/tmp" "$HOME/moved"; ln -s {house.user} "$HOME/tmp"')
+    _, said = await sh(confined, house, "echo x > /tmp/.profile; cat /tmp/.ssh/id; touch /tmp/own && ls -A /tmp")
+    assert "sesame" not in said
+    assert not (house.user / ".profile").exists()
+    assert "own" in said.split()
+
+
+@confined
+@pytest.mark.parametrize("name", ["config.worktree", "commondir", "gitdir"])
+async def test_a_link_in_gits_record_shows_nothing(name: str, house: House, guardians: Guardians) -> None:
+    """Bound as it is, it would show what it leads to."""
+    (house.user / ".netrc").write_text("sesame")
+    record = house.repository / ".git/worktrees/session"
+    leads = os.path.relpath(house.user / ".netrc", record)
+    await sh(cell(house, guardians, shared=name != "config.worktree"), house, f"rm -f {record}/{name}; ln -s {leads} {record}/{name}")
+    _, said = await sh(cell(house, guardians), house, f"cat {record}/{name}; cat {house.user}/.netrc; echo ran")
+    assert "sesame" not in said
+    assert "ran" in said
+    assert (house.user / ".netrc").read_text() == "sesame"
+
+
+@confined
+async def test_objects_that_an_agent_borrows_from_elsewhere_are_not_shown(house: House, guardians: Guardians) -> None:
+    private = house.user / "private"
+    private.mkdir()
+    git(private, "init", "-q")
+    (private / "secret").write_text("sesame")
+    git(private, "add", "secret")
+    blob = git(private, "rev-parse", ":secret").strip()
+    borrowed = house.repository / ".git/objects/info/alternates"
+    await sh(cell(house, guardians), house, f"mkdir -p {borrowed.parent}; echo {private}/.git/objects > {borrowed}")
+    _, said = await sh(cell(house, guardians), house, f"git cat-file -p {blob}; ls {private}")
+    assert "sesame" not in said
+    assert not borrowed.exists()
+
+
+@confined
+async def test_a_worktree_that_a_shared_program_made_a_link_of_is_refused(house: House, guardians: Guardians) -> None:
+    await sh(cell(house, guardians, shared=True), house, f"cd ..; mv other moved; ln -s {house.user} other")
+    other = Sandbox("required", house.data).cell(guardians, worktree=house.worktree.with_name("other"), home=house.home, network=True)
+    with pytest.raises(AgentUnavailable, match="is a link"):
+        await sh(other, house, "echo x > ../other/.profile")
+    assert not (house.user / ".profile").exists()

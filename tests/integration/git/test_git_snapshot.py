@@ -321,6 +321,44 @@ async def test_a_worktree_that_is_gone_is_not_a_change_that_deletes_everything(b
         await bench.worktrees.snapshot(worktree)
 
 
+async def test_a_worktree_that_became_a_link_shows_nothing_of_what_it_leads_to_and_is_made_again(bench: Bench, tmp_path: Path) -> None:
+    """Who serves the worktrees of all sessions can put one in its own place."""
+    worktree, tree = await bench.start()
+    tree.write("ok.txt", "ok")
+    _, worktree = await bench.snapshot(worktree)
+    private = Tree(tmp_path / "private")
+    private.write("secret", "sesame")
+    tree.path.rename(tmp_path / "moved")
+    tree.path.symlink_to(private.path)
+    with pytest.raises(InternalError, match="is gone; the session's next turn makes it again"):
+        await bench.worktrees.snapshot(worktree)
+    again = await bench.worktrees.ensure(bench.project, SESSION, worktree)
+    assert operations(await bench.worktrees.snapshot(again)) == {b"ok.txt": "added"}
+    assert not tree.path.is_symlink()
+    assert private.files() == {"secret": b"sesame"}
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_settings_that_an_agent_left_in_its_record_are_not_taken_up(bench: Bench, used: bool, tmp_path: Path) -> None:
+    """A filter in them is a program that our git would run, once the repository takes settings from there."""
+    ran = tmp_path / "ran"
+    if used:
+        bench.repo.git("config", "extensions.worktreeConfig", "true")
+    worktree, tree = await bench.start()
+    tree.write(".gitattributes", "* filter=trap\n")
+    settings = bench.repo.path / ".git/worktrees" / str(SESSION) / "config.worktree"
+    written = tmp_path / "settings" if used else settings
+    written.write_text(f'[filter "trap"]\n\tclean = touch {ran}; cat\n')
+    if used:
+        settings.unlink(missing_ok=True)
+        settings.symlink_to(written)
+    again = await bench.worktrees.ensure(bench.project, SESSION, worktree)
+    if not used:
+        bench.repo.git("config", "extensions.worktreeConfig", "true")
+    assert operations(await bench.worktrees.snapshot(again)) == {b".gitattributes": "added"}
+    assert not ran.exists()
+
+
 async def test_the_projects_hooks_and_fsmonitor_never_run(bench: Bench, tmp_path: Path) -> None:
     worktree, tree = await bench.start()
     before = await bench.worktrees.guard_state(worktree)
