@@ -12,6 +12,7 @@ import pytest
 from coder.agents import AgentSpec, hosts, parse
 from coder.backends.guardian import Guardians
 from coder.backends.registry import BUILT_IN, build_backends, endpoint_of, make_sandbox, read_registry
+from coder.backends.sandbox_places import temporary
 from coder.config import Settings
 from coder.errors import InvalidInput
 from coder.runtime.clock import SystemClock
@@ -96,12 +97,13 @@ def test_a_named_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
 
 
 async def test_what_agents_left_in_tmp_goes_with_the_node_that_is_gone(tmp_path: Path) -> None:
-    left = tmp_path / "homes/0/goose"
-    (left / "tmp").mkdir(parents=True)
-    (left / "kept").touch()
+    home = tmp_path / "homes/0/goose"
+    home.mkdir(parents=True)
+    temporary(home).mkdir(parents=True)
+    (temporary(home) / "left").touch()
     chosen = settings(tmp_path, sandbox="off")
     build_backends(chosen, Guardians(), tmp_path / "homes" / "0", make_sandbox(chosen), SystemClock())
-    assert [path.name for path in left.iterdir()] == ["kept"]
+    assert [path.name for path in home.parent.iterdir()] == ["goose"]
 
 
 def test_the_endpoint_is_the_configured_one(tmp_path: Path) -> None:
