@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from coder.host.loop import run
-from tests.bench import acp, agents, bed, cycles, live, places, reviews, sessions, turns
+from tests.bench import acp, agents, bed, cycles, live, panel, places, reviews, sessions, turns
 from tests.bench.figure import Figure, load, table
 
 FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
@@ -24,6 +24,7 @@ FIGURES: dict[str, Callable[[bed.Bed], Awaitable[list[Figure]]]] = {
     "snapshots": places.snapshots,
     "reviews": reviews.reviews,
     "service": places.service,
+    "panel": panel.panel,
     "opencode": agents.opencode,
     "acp-relay": acp.relay,
     "acp-memory": acp.memory,

@@ -59,15 +59,17 @@ def resident(pid: int) -> tuple[float, float]:
     return rss, pss
 
 
-def start(place: Path) -> tuple[subprocess.Popen[str], float]:
-    """Run `bin/up`; answers the process and the seconds until it said it is ready."""
+def start(place: Path, *arguments: str, until: str = "ready:") -> tuple[subprocess.Popen[str], float, list[str]]:
+    """Run `bin/up`; answers the process, the seconds until it said a line that begins so, and what it said up to there."""
     variables = {**os.environ, "CODER_DATA_DIR": str(place), "CODER_PORT": "0", "CODER_VENV": str(Path(sys.prefix))}
     started = perf_counter()
-    up = subprocess.Popen([TOP / "bin/up"], env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    up = subprocess.Popen([TOP / "bin/up", *arguments], env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert up.stdout is not None
+    said = []
     for line in up.stdout:
-        if line.startswith("ready:"):
-            return up, perf_counter() - started
+        said.append(line.rstrip())
+        if line.startswith(until):
+            return up, perf_counter() - started, said
     raise RuntimeError(f"bin/up ended with {up.wait()} before it was ready")
 
 
@@ -81,7 +83,7 @@ async def service(bed: Bed) -> list[Figure]:
     place = bed.place / "service"
     seconds, sizes = [], []
     for _ in range(2 if bed.quick else 4):
-        up, took = await asyncio.to_thread(start, place)
+        up, took, _ = await asyncio.to_thread(start, place)
         await asyncio.sleep(2)
         sizes.append(resident(up.pid))
         seconds.append(took)

@@ -276,7 +276,7 @@ function Review({ change }: { change: Change }) {
             data={ordered.map((each) => ({ value: each.path, label: each.path }))}
           />
         </div>
-        <div className={classes.diff}>
+        <div className={classes.diff} data-diff>
           {bare.length > 0 && <Bare files={bare} />}
           {bare.length < files.length && (
             <Diff<Note>

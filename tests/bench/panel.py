@@ -1,0 +1,153 @@
+"""The panel in a real browser: how soon a large page shows what it is for, and how long it ever stands still while it is scrolled."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import httpx
+from playwright.async_api import Page, async_playwright
+
+from coder.demo.show import PROJECT
+from tests.bench.bed import Bed
+from tests.bench.figure import Figure
+from tests.bench.places import start, stop
+from tests.bench.turns import git
+
+PAINT_MS = 500
+BLOCK_MS = 100
+PATIENCE_MS = 60_000
+WHEEL = 1_200
+# What is written is seen one frame later.
+PAINTED = """([sign, begin]) => new Promise((told) => {
+  const seen = (root) => [...root.querySelectorAll('diffs-container')].some((each) => each.shadowRoot?.querySelector(sign)) ||
+    root.querySelector(sign) !== null;
+  const started = begin === null ? 0 : performance.now();
+  if (begin !== null) document.querySelector(begin).click();
+  const look = () => {
+    if (seen(document)) requestAnimationFrame(() => told(performance.now() - started));
+    else requestAnimationFrame(look);
+  };
+  look();
+})"""
+WATCH = """() => {
+  window.blocks = [0];
+  new PerformanceObserver((list) => window.blocks.push(...list.getEntries().map((each) => each.duration)))
+    .observe({ type: 'longtask' });
+}"""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A service with a scripted model, and a browser that is let in. Attributes: url: its address, without a slash at the end."""
+
+    url: str
+    page: Page
+    api: httpx.AsyncClient
+    project: Path
+    rounds: int
+
+    async def turn(self, prompt: str) -> dict[str, object]:
+        """A task of the demo's project, once it has ended."""
+        added = await self.api.post("/tasks", json={"project": PROJECT, "input": prompt})
+        task: dict[str, object] = added.raise_for_status().json()
+        while task["state"] in ("pending", "running"):
+            await asyncio.sleep(0.1)
+            task = (await self.api.get(f"/tasks/{task['id']}")).json()
+        if task["state"] != "completed":
+            raise RuntimeError(f"The turn that the measurement needs {task['state']}: {task['error']}")
+        return task
+
+    async def loaded(self, path: str, sign: str) -> float:
+        """Milliseconds from a fresh load of an address until something that fits the CSS selector is painted."""
+        times = []
+        for _ in range(self.rounds):
+            await self.page.goto(f"{self.url}{path}", wait_until="commit")
+            times.append(float(await self.page.evaluate(PAINTED, [sign, None])))
+        return median(times)
+
+    async def opened(self, path: str, link: str, sign: str) -> float:
+        """Milliseconds from a click on a link of a page until something that fits the CSS selector is painted."""
+        times = []
+        for _ in range(self.rounds):
+            await self.page.goto(f"{self.url}{path}")
+            await self.page.locator(link).first.wait_for()
+            await self.page.wait_for_load_state("networkidle")
+            times.append(float(await self.page.evaluate(PAINTED, [sign, link])))
+        return median(times)
+
+    async def scrolled(self, area: str, steps: int) -> float:
+        """The longest task, in milliseconds, while an area is scrolled with the wheel and jumped through."""
+        await self.page.evaluate(WATCH)
+        box = await self.page.locator(area).first.bounding_box()
+        assert box is not None, f"nothing fits {area}"
+        await self.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        for _ in range(steps):
+            await self.page.mouse.wheel(0, WHEEL)
+            await self.page.evaluate("() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)))")
+        for part in (0.9, 0.2, 0.6):
+            await self.page.locator(area).first.evaluate("(at, part) => { at.scrollTop = part * at.scrollHeight; }", part)
+            await self.page.evaluate("() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)))")
+        return float(await self.page.evaluate("() => Math.max(...window.blocks)"))
+
+
+@asynccontextmanager
+async def house(bed: Bed) -> AsyncIterator[House]:
+    """Run `bin/up --demo` and a Chromium on it."""
+    chromium = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if chromium is None:
+        raise RuntimeError("There is no Chromium; install it (Debian: apt install chromium).")
+    up, _, said = await asyncio.to_thread(start, bed.place / "panel", "--demo", until="demo:  see")
+    words = {line.split()[0]: line.split()[1] for line in said if line.strip()}
+    url = words["ready:"].rstrip("/")
+    try:
+        async with async_playwright() as playwright, httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=60) as api:
+            browser = await playwright.chromium.launch(executable_path=chromium)
+            page = await browser.new_page(viewport={"width": 1440, "height": 900})
+            page.set_default_timeout(PATIENCE_MS)
+            await page.goto(words["panel:"])
+            await page.get_by_role("heading", name="Inbox").wait_for()
+            api.headers["Authorization"] = f"Bearer {words['token:']}"
+            yield House(url, page, api, bed.place / "panel" / "demo-repository", 3 if bed.quick else 7)
+            await browser.close()
+    finally:
+        await asyncio.to_thread(stop, up)
+
+
+async def panel(bed: Bed) -> list[Figure]:
+    """Reviews of 20,000 diff lines."""
+    async with house(bed) as at:
+        return [*await review(at, 1), *await review(at, 200)]
+
+
+LINES = 20_000
+GROUP = 26
+"""Ten lines of forty are others: with three lines around them, a hunk."""
+
+
+async def review(at: House, files: int) -> list[Figure]:
+    """A change of 20,000 diff lines in so many files."""
+    hunks = LINES // GROUP // files
+    for number in range(files):
+        text = "".join(f"def function_{line}(argument: int) -> str:  # {line}\n" for line in range(hunks * 40))
+        place = at.project / f"of-{files}" / f"part_{number // 20}" / f"module_{number}.py"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    await asyncio.to_thread(git, at.project, "add", "-A")
+    await asyncio.to_thread(git, at.project, "commit", "-q", "-m", f"{files} files")
+    edit = f"run: find of-{files} -name '*.py' -exec sed -i '0~40,+9s/argument: int/number: float/' {{}} +"
+    task = await at.turn(f"Numbers in {files} files\n{edit}\nsay: Done.")
+    change, sign = f"/changes/{task['change_id']}", "[data-line]"
+    loaded, opened = await at.loaded(change, sign), await at.opened("/changes", f'a[href="{change}"]', sign)
+    longest = await at.scrolled("[data-diff] > :last-child", 60)
+    size = f"{LINES:,} diff lines, {files} {'file' if files == 1 else 'files'}"
+    return [
+        Figure(f"review of {size}: loaded to painted", loaded, "ms", target=PAINT_MS),
+        Figure(f"review of {size}: clicked to painted", opened, "ms", target=PAINT_MS),
+        Figure(f"review of {size}: longest task while scrolling", longest, "ms", target=BLOCK_MS),
+    ]
