@@ -18,6 +18,7 @@ from uuid import UUID
 
 import structlog
 
+from coder.background import Background
 from coder.errors import Unavailable
 from coder.events import PermissionRequest, Question, RetryScheduled
 from coder.frames import PermissionRequested, SessionFrame
@@ -48,7 +49,7 @@ class Waiting:
     answer: asyncio.Future[Answer]
 
 
-class Asking:
+class Asking(Background):
     """The requests of this node's turns.
 
     Args:
@@ -62,20 +63,9 @@ class Asking:
         self._poll = poll
         self._open: dict[UUID, Waiting] = {}
         self._bell = Wake(clock)
-        self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         self._bell.wake()
-
-    def start(self) -> None:
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="asking")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def ruling(self, task: Task, asked: PermissionRequest | Question, worktree: Path) -> Ruling | None:
         """The answer of a rule or the policy; None when a person has to give one."""

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import structlog
 
+from coder.background import Background
 from coder.change_ports import ChangeStore, ProjectCommands, Worktrees
 from coder.checks import Check, CheckState, Ran
 from coder.errors import CoderError, Held, InternalError, Unavailable
@@ -23,7 +24,7 @@ GAVE_WAY = "it gave way to the session's next turn, or its change was decided on
 log = structlog.get_logger(__name__)
 
 
-class Checker:
+class Checker(Background):
     """Args: most: how many checks run at once."""
 
     def __init__(
@@ -51,7 +52,6 @@ class Checker:
         self._bell = Wake(clock)
         self._running: dict[UUID, asyncio.Task[None]] = {}
         self._called_off: dict[UUID, CheckState] = {}
-        self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         self._bell.wake()
@@ -61,16 +61,9 @@ class Checker:
         if self._running:
             self._bell.wake()
 
-    def start(self) -> None:
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="checker")
-
     async def stop(self) -> None:
         """End the checks that run; they are put back for another node."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await super().stop()
         for check in self._running:
             self._call_off(check, CheckState.QUEUED)
         await asyncio.gather(*self._running.values(), return_exceptions=True)

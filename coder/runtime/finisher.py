@@ -14,6 +14,7 @@ from uuid import UUID
 
 import structlog
 
+from coder.background import Background
 from coder.change import Worktree
 from coder.errors import Contended, Fenced, Unavailable
 from coder.ports import Clock, TaskStore
@@ -31,14 +32,13 @@ I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
 
-class Group(Generic[I, R]):
+class Group(Background, Generic[I, R]):
     """One queue, one writer: items that wait are written together, in order."""
 
     def __init__(self, write: Callable[[list[I]], Awaitable[list[R]]], clock: Clock) -> None:
         self._write = write
         self._clock = clock
         self._queue: asyncio.Queue[tuple[I, asyncio.Future[R]]] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None
 
     async def put(self, item: I) -> R:
         """Write the item; answers its own result once its group is committed."""
@@ -48,16 +48,9 @@ class Group(Generic[I, R]):
         self._queue.put_nowait((item, future))
         return await future
 
-    def start(self) -> None:
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="group")
-
     async def stop(self) -> None:
         """End the writer; items still waiting are refused as `Unavailable`."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await super().stop()
         while not self._queue.empty():
             _, future = self._queue.get_nowait()
             if not future.done():

@@ -11,11 +11,11 @@ Turns of this very process are narrated at once (`narration.py`); of those only 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 
 import structlog
 
+from coder.background import Background
 from coder.errors import Unavailable
 from coder.frame_log import EndedTurn, History, SessionLog, Sight, Watch
 from coder.frames import ChangePending, MessageComplete, MessageStarted, SessionFrame, TaskStateFrame, TurnEnded, TurnStarted, UsageFrame
@@ -60,7 +60,7 @@ class Followed:
         return Watch(self.session, self.task, self.epoch, self.seq, self.floor, {task: self.versions.get(task, "") for task in self.states})
 
 
-class Follower:
+class Follower(Background):
     """Args: resync: gives a session's watchers everything anew."""
 
     def __init__(self, sessions: SessionLog, hub: Hub, clock: Clock, *, poll: float, resync: Callable[[str], None]) -> None:
@@ -73,17 +73,6 @@ class Follower:
         self._hinted: set[str] = set()
         self._all = False
         self._work = Wake(clock)
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="follower")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     def follow(self, session: str, history: History) -> None:
         """Somebody who is registered with the hub has read this history: what changed since is told, from now on."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from uuid import UUID
 
 import structlog
 
+from coder.background import Background
 from coder.change import Gone, Worktree
 from coder.change_ports import ChangeStore, Worktrees
 from coder.errors import CoderError, Held, Unavailable
@@ -21,7 +21,7 @@ STRAY = "nobody knows its project"
 log = structlog.get_logger(__name__)
 
 
-class Janitor:
+class Janitor(Background):
     """Args: retention: seconds that a worktree stays after its session was closed, or began to rest with nothing to decide."""
 
     def __init__(self, store: ChangeStore, worktrees: Worktrees, clock: Clock, *, host: UUID, retention: float) -> None:
@@ -30,17 +30,6 @@ class Janitor:
         self._clock = clock
         self._host = host
         self._retention = retention
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="janitor")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def collect(self, dry_run: bool) -> list[Gone]:
         """Remove what is due; answers what went, or would go. Whatever is in use, or cannot be saved, stays."""

@@ -5,11 +5,11 @@ Every node does it; there is no leader. All of it is idempotent and skips what s
 
 from __future__ import annotations
 
-import asyncio
 from uuid import UUID
 
 import structlog
 
+from coder.background import Background
 from coder.change_ports import ChangeStore, Worktrees
 from coder.errors import CoderError, Held, Unavailable
 from coder.ports import Clock, TaskStore
@@ -21,7 +21,7 @@ DEEP_EVERY = 30  # polls between two looks at every idle session
 log = structlog.get_logger(__name__)
 
 
-class Rescuer:
+class Rescuer(Background):
     def __init__(
         self, tasks: TaskStore, changes: ChangeStore, worktrees: Worktrees, boundary: Boundary, clock: Clock, *, host: UUID, poll: float
     ) -> None:
@@ -34,7 +34,6 @@ class Rescuer:
         self._poll = poll
         self._bell = Wake(clock)
         self._waits_for_turn = False
-        self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         self._bell.wake()
@@ -43,16 +42,6 @@ class Rescuer:
         """Wake only when something is owed to a worktree in which a turn was running."""
         if self._waits_for_turn:
             self._bell.wake()
-
-    def start(self) -> None:
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="rescuer")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def _run(self) -> None:
         turn = 0

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import structlog
 
+from coder.background import Background
 from coder.errors import CoderError, Unavailable
 from coder.ports import AgentFacts, Backend, Clock, TaskStore
 from coder.runtime.wake import Wake
@@ -24,7 +25,7 @@ LOOK_SECONDS = 30.0
 log = structlog.get_logger(__name__)
 
 
-class Roster:
+class Roster(Background):
     """Args: backends: by the name of the agent they run."""
 
     def __init__(self, store: TaskStore, backends: Mapping[str, Backend], clock: Clock, *, host: UUID) -> None:
@@ -37,20 +38,9 @@ class Roster:
         self._found: dict[str, tuple[AgentFacts, ...]] = {}
         self._recorded: dict[str, tuple[AgentFacts, ...]] = {}
         self._some = asyncio.Semaphore(AT_ONCE)
-        self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         self._bell.wake()
-
-    def start(self) -> None:
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="roster")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def available(self, agent: str) -> frozenset[str]:
         """The agents that can be run here; `agent` has been looked for by then."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from bad_house import House, open_house
 from bad_model import BadModel, bad_model
 from checkout import Checkout, clone_of, fetch_package
 from running import Coder, running
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 async def model() -> AsyncIterator[BadModel]:
     """An endpoint that answers what a test scripts, bytes as they are."""
     async with bad_model() as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: str, template_database: str, model_server: ModelServer
+) -> AsyncIterator[House]:
+    """A node and its doors in the test's own process."""
+    async with open_house(tmp_path_factory.mktemp("house"), postgres_server, template_database, model_base_url=model_server.openai) as made:
         yield made
 
 

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-import pytest_asyncio
 from bad_git import commit, git, seen
-from bad_house import House, open_house, refused
-
-if TYPE_CHECKING:
-    from model_server import ModelServer
+from bad_house import House, refused
 
 pytest_plugins = ("model_server",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: str, template_database: str, model_server: ModelServer
-) -> AsyncIterator[House]:
-    folder = tmp_path_factory.mktemp("house")
-    async with open_house(folder, postgres_server, template_database, model_base_url=model_server.openai) as made:
-        yield made
 
 
 async def test_unfinished_work_in_a_file_of_the_change(house: House) -> None:

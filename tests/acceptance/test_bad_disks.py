@@ -8,31 +8,17 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 from bad_git import commit, git, repository, seen
 from bad_house import House, open_house
 from bad_model import DONE, HEADERS, bad_model, call
 
-if TYPE_CHECKING:
-    from model_server import ModelServer
-
 pytest_plugins = ("model_server",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: str, template_database: str, model_server: ModelServer
-) -> AsyncIterator[House]:
-    folder = tmp_path_factory.mktemp("house")
-    async with open_house(folder, postgres_server, template_database, model_base_url=model_server.openai) as made:
-        yield made
 
 
 @contextmanager

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 from bad_git import git
-from bad_house import House, open_house, refused
+from bad_house import House, refused
 
 from coder.change import Snapshot, Worktree
 from coder.errors import DiskFull
 from coder.git.worktrees import GitWorktrees
 
-if TYPE_CHECKING:
-    from model_server import ModelServer
-
 pytest_plugins = ("model_server",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: str, template_database: str, model_server: ModelServer
-) -> AsyncIterator[House]:
-    folder = tmp_path_factory.mktemp("house")
-    async with open_house(folder, postgres_server, template_database, model_base_url=model_server.openai) as made:
-        yield made
 
 
 async def test_two_approvals_at_once(house: House) -> None:

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import asyncpg
 import pytest
-import pytest_asyncio
 from bad_git import commit, git, repository
-from bad_house import House, open_house
-
-if TYPE_CHECKING:
-    from model_server import ModelServer
+from bad_house import House
 
 pytest_plugins = ("model_server",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: str, template_database: str, model_server: ModelServer
-) -> AsyncIterator[House]:
-    folder = tmp_path_factory.mktemp("house")
-    async with open_house(folder, postgres_server, template_database, model_base_url=model_server.openai) as made:
-        yield made
 
 
 async def test_an_unknown_project_is_refused_at_both_doors(house: House) -> None:

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
-import pytest_asyncio
-from bad_house import House, is_sentence, open_house
+from bad_house import House, is_sentence
 
 from coder.task import INPUT_BYTES
-
-if TYPE_CHECKING:
-    from model_server import ModelServer
 
 pytest_plugins = ("model_server",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 COUNTED = ("tasks", "sessions", "session_queue", "chats", "messages", "workspaces", "pending_changes", "decisions")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: str, template_database: str, model_server: ModelServer
-) -> AsyncIterator[House]:
-    folder = tmp_path_factory.mktemp("house")
-    async with open_house(folder, postgres_server, template_database, model_base_url=model_server.openai) as made:
-        yield made
 
 
 async def counts(house: House) -> dict[str, int]:

@@ -25,7 +25,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from null import NullCommands, NullWorktrees
+from null import NullCommands, NullLive, NullWorktrees
 
 from coder.backends.guardian import Guarded, Guardians
 from coder.errors import InternalError
@@ -33,7 +33,6 @@ from coder.events import AgentEvent, TextDelta, Usage
 from coder.host.identity import host_id, host_name
 from coder.host.logbook import FileLogbook
 from coder.host.slot import take
-from coder.permission import Answer
 from coder.ports import AgentFacts, Backend, Claimed, LiveTurn, Turn, Wakeups
 from coder.postgres import listener, pool
 from coder.postgres.changes import PostgresChanges
@@ -119,23 +118,6 @@ class FaultyTasks(PostgresTasks):
 
 
 @dataclass
-class WitnessLive:
-    events: AsyncIterator[AgentEvent]
-    model_history: str | None = None
-
-    def busy_with_tool(self) -> bool:
-        return False
-
-    @property
-    def agent_session(self) -> None: ...
-
-    async def answer(self, request_id: str, answer: Answer) -> None: ...
-
-    async def reconcile(self) -> bool:
-        return False
-
-
-@dataclass
 class WitnessBackend:
     """Runs `witness.py` with the last line of the prompt."""
 
@@ -161,7 +143,7 @@ class WitnessBackend:
         argv = [sys.executable, "-I", "-S", str(AGENT), self.given.folder, str(turn.task_id), str(turn.session_id), str(turn.epoch), *words]
         guarded = await self.guardians.spawn(argv, cwd=turn.cwd, env=self.environment, stdin=DEVNULL, stderr=DEVNULL)
         try:
-            yield WitnessLive(self._events(guarded))
+            yield NullLive(self._events(guarded))
         finally:
             await guarded.stop()
 
