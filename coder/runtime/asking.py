@@ -18,12 +18,12 @@ from uuid import UUID
 
 import structlog
 
-from coder.background import Background
 from coder.errors import Unavailable
 from coder.events import PermissionRequest, Question, RetryScheduled
 from coder.frames import PermissionRequested, SessionFrame
 from coder.permission import Answer, Policy, Ruling, decide, decide_question, too_late
 from coder.ports import Clock, LiveTurn, PermissionStore
+from coder.runtime.background import Background
 from coder.runtime.inflight import Running
 from coder.runtime.wake import Wake
 from coder.runtime.watchdog import Pulse

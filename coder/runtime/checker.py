@@ -11,11 +11,11 @@ from uuid import UUID
 
 import structlog
 
-from coder.background import Background
 from coder.change_ports import ChangeStore, ProjectCommands, Worktrees
 from coder.checks import Check, CheckState, Ran
 from coder.errors import CoderError, Held, InternalError, Unavailable
 from coder.ports import Clock, Logbook
+from coder.runtime.background import Background
 from coder.runtime.lease import Lease
 from coder.runtime.wake import Wake
 

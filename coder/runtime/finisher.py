@@ -14,10 +14,10 @@ from uuid import UUID
 
 import structlog
 
-from coder.background import Background
 from coder.change import Worktree
 from coder.errors import Contended, Fenced, Unavailable
 from coder.ports import Clock, TaskStore
+from coder.runtime.background import Background
 from coder.task import Ending, Left, Task, Verdict
 
 GROUP = 100

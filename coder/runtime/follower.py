@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from coder.background import Background
 from coder.errors import Unavailable
 from coder.frame_log import EndedTurn, History, SessionLog, Sight, Watch
 from coder.frames import ChangePending, MessageComplete, MessageStarted, SessionFrame, TaskStateFrame, TurnEnded, TurnStarted, UsageFrame
 from coder.live import Fold
 from coder.ports import Clock
+from coder.runtime.background import Background
 from coder.runtime.hub import Channel, Hub
 from coder.runtime.wake import Wake
 

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import structlog
 
-from coder.background import Background
 from coder.change import Gone, Worktree
 from coder.change_ports import ChangeStore, Worktrees
 from coder.errors import CoderError, Held, Unavailable
 from coder.ports import Clock
+from coder.runtime.background import Background
 
 EVERY_SECONDS = 3600.0
 ORPHAN = "no session of its project has it"

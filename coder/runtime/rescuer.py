@@ -9,10 +9,10 @@ from uuid import UUID
 
 import structlog
 
-from coder.background import Background
 from coder.change_ports import ChangeStore, Worktrees
 from coder.errors import CoderError, Held, Unavailable
 from coder.ports import Clock, TaskStore
+from coder.runtime.background import Background
 from coder.runtime.boundary import Boundary
 from coder.runtime.wake import Wake
 

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import structlog
 
-from coder.background import Background
 from coder.errors import CoderError, Unavailable
 from coder.ports import AgentFacts, Backend, Clock, TaskStore
+from coder.runtime.background import Background
 from coder.runtime.wake import Wake
 
 PROBE_SECONDS = 30.0
