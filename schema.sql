@@ -299,11 +299,13 @@ $$;
 
 create view messages as
     select coder.message_id(u.task_id, u.session_id, 'user') as id, u.ordinal, u.session_id, u.chat_id, u.task_id, 'user' as role, 'complete' as state,
-           t.input as text, '' as reasoning, '[]'::jsonb as tool_calls, u.started_at as created_at, u.started_at as ended_at
+           t.input as text, '' as reasoning, '[]'::jsonb as tool_calls, u.started_at as created_at, u.started_at as ended_at,
+           null as agent, null::bigint as cost_tokens, null as error
     from turns u join tasks t on t.id = u.task_id
     union all
-    select coder.message_id(task_id, session_id, 'assistant'), ordinal + 1, session_id, chat_id, task_id, 'assistant', state, text, reasoning, tool_calls, started_at, ended_at
-    from turns;
+    select coder.message_id(u.task_id, u.session_id, 'assistant'), u.ordinal + 1, u.session_id, u.chat_id, u.task_id, 'assistant', u.state, u.text,
+           u.reasoning, u.tool_calls, u.started_at, u.ended_at, coalesce(t.agent_used, t.agent, 'native'), t.cost_tokens, t.error
+    from turns u left join tasks t on t.id = u.task_id;  -- a left join, which is left out where none of its columns is asked for
 
 -- What a turn that runs has said so far, in batches, so that it survives its node and every process can show it. Written
 -- by coder.append_frames alone, which compares the epoch; a foreign key would write into the task's row with each batch.
@@ -1232,12 +1234,17 @@ begin
     task := coder.enqueue(s.project_id::text, p_input, p_session, p_chat_id, null, p_agent, p_model, p_mode_id, p_thinking_option_id,
                           p_idempotency_key => p_idempotency_key, p_labels => p_labels);
     if p_interrupt and (select created_at = now() from tasks where id = task) then
-        update tasks set position = (select min(position) - 1 from tasks where session_id = p_session and waiting) where id = task;
-        update tasks set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
-            where id = (select running_task from session_queue where session_id = p_session) and state = 'running';
+        perform coder.to_head(p_session, task);
     end if;
     return task;
 end $$;
+
+-- Let a task that waits be its session's next, and cancel what runs there.
+create function coder.to_head(p_session uuid, p_task bigint) returns void language sql as $$
+    update tasks set position = (select min(position) - 1 from tasks where session_id = p_session and waiting) where id = p_task;
+    update tasks set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+        where id = (select running_task from session_queue where session_id = p_session) and state = 'running';
+$$;
 
 -- A message that still waits in a session.
 create function coder.queued(p_session uuid, p_task bigint) returns tasks language plpgsql as $$
@@ -1258,6 +1265,16 @@ declare
     t tasks := coder.queued(p_session, p_task);
 begin
     update tasks set input = p_input where id = t.id;
+    perform pg_notify('frames', p_session::text);
+    return t.id;
+end $$;
+
+-- Do not wait for the turn that runs: it is cancelled, and this message goes to the head.
+create function coder.send_queued_now(p_session uuid, p_task bigint) returns bigint language plpgsql as $$
+declare
+    t tasks := coder.queued(p_session, p_task);
+begin
+    perform coder.to_head(p_session, t.id);
     perform pg_notify('frames', p_session::text);
     return t.id;
 end $$;

@@ -32,7 +32,8 @@ class HelloOperation(Operation):
 
 
 class ChatSend(Operation):
-    """Queue a message: in a session, or in a new one of a project. The sender is subscribed. Sent twice it is stored once."""
+    """Queue a message: in a session, or in a new one of a project. The sender is subscribed. Sent twice it is stored once.
+    With `interrupt` the session's running turn is cancelled, and the message goes to the head."""
 
     type: Literal["chat.send"] = "chat.send"
     client_message_id: Annotated[str, Field(min_length=1, max_length=255)]
@@ -44,6 +45,7 @@ class ChatSend(Operation):
     model: str | None = None
     mode_id: str | None = None
     thinking_option_id: str | None = None
+    interrupt: Annotated[bool, Field(strict=True)] = False
 
 
 class ChatSubscribe(Operation):

@@ -47,6 +47,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "queue_add": ("POST", "/sessions/{session_id}/queue"),
     "queue_list": ("GET", "/sessions/{session_id}/queue"),
     "queue_edit": ("PUT", "/sessions/{session_id}/queue/{task}"),
+    "queue_now": ("POST", "/sessions/{session_id}/queue/{task}/now"),
     "queue_remove": ("DELETE", "/sessions/{session_id}/queue/{task}"),
     "workspace_list": ("GET", "/workspaces"),
     "workspace_get": ("GET", "/workspaces/{workspace_id}"),

@@ -158,6 +158,17 @@ def edit(
 
 
 @commands.command()
+def now(context: typer.Context, session: SessionId, task: TaskId, json: Json = False) -> None:
+    """Do not let a message wait any longer: it goes to the head, and the turn that runs is cancelled."""
+    door = desk(context).door
+    row = door.row("queue_now", session_id=lookup.session(door, session), task=task)
+    if json:
+        put_json(row)
+    else:
+        put(f"Task {row['id']} is at the head of session {row['session_id']}.")
+
+
+@commands.command()
 def remove(context: typer.Context, session: SessionId, task: TaskId, json: Json = False) -> None:
     """Take back a message that still waits in a session."""
     door = desk(context).door

@@ -90,7 +90,9 @@ left join coder.shown_sessions s on s.id = f.id  -- so that a project there is n
 order by f.last_activity_at desc, f.id desc;
 
 -- name: session_get
-select row_to_json(s) as row from coder.show_session(:session_id) s;
+select row_to_json(x) as row from (
+    select s.*, (select coalesce(sum(t.cost_tokens), 0) from tasks t where t.session_id = s.id) as cost_tokens from coder.show_session(:session_id) s
+) x;
 
 -- name: session_close
 select row_to_json(x) as row from (select :session_id::uuid as id, coder.close_session(:session_id)) done,
@@ -124,6 +126,9 @@ select row_to_json(t) as row from (select coder.edit_queued(:session_id, :task, 
 
 -- name: queue_remove
 select row_to_json(t) as row from (select coder.remove_queued(:session_id, :task) as id) q, lateral (select * from coder.show_task(q.id)) t;
+
+-- name: queue_now
+select row_to_json(t) as row from (select coder.send_queued_now(:session_id, :task) as id) q, lateral (select * from coder.show_task(q.id)) t;
 
 -- name: session_compact
 select row_to_json(x) as row from (
@@ -182,10 +187,10 @@ select row_to_json(w) as row from (select coder.set_default_cwd(:workspace_id, :
 select row_to_json(x) as row from (select :workspace_id::text as id, coder.delete_workspace(:workspace_id) as closed_count) x;
 
 -- name: message_list
-select row_to_json(x) as row from (
-    select id, ordinal, session_id, chat_id, task_id, role, state, text, reasoning, tool_calls, created_at, ended_at from messages
-    where session_id = :session_id and (:after::bigint is null or ordinal > :after) order by ordinal limit :limit
-) x;
+select row_to_json(m) as row from messages m where session_id = :session_id and (:after::bigint is null or ordinal > :after) order by ordinal limit :limit;
+
+-- name: message_list_before
+select row_to_json(m) as row from messages m where session_id = :session_id and ordinal < :before order by ordinal desc limit :limit;
 
 -- name: change_list
 select row_to_json(x) as row from (

@@ -19,7 +19,7 @@ with newest as materialized (
            sum(octet_length(m.text) + octet_length(m.reasoning) + pg_column_size(m.tool_calls)) over newer as size,
            json_build_object('id', m.id, 'ordinal', m.ordinal, 'chat_id', m.chat_id, 'task_id', m.task_id, 'role', m.role, 'state', m.state,
                              'text', m.text, 'reasoning', m.reasoning, 'tool_calls', m.tool_calls, 'created_at', m.created_at,
-                             'ended_at', m.ended_at,
+                             'ended_at', m.ended_at, 'agent', m.agent, 'cost_tokens', m.cost_tokens, 'error', m.error,
                              'client_message_id', case when m.role = 'user' then t.idempotency_key end) as message
     from (select * from messages where session_id = :session order by ordinal desc limit 202) m
     join tasks t on t.id = m.task_id

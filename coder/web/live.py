@@ -244,27 +244,14 @@ class Socket:
 
     async def _chat_send(self, client: Client, asked: operations.ChatSend) -> None:
         """Queue a message, say so, and let its sender see it."""
-        project = asked.project
+        choices = {"agent": asked.agent, "model": asked.model, "mode_id": asked.mode_id, "thinking_option_id": asked.thinking_option_id}
+        given: dict[str, Any] = {"input": asked.text, "idempotency_key": asked.client_message_id, "labels": [], **choices}
         if asked.session_id is not None:
-            session = await self._door.row("session_get", session_id=asked.session_id)
-            project = session["project_id"]
-            if session["status"] == "closed":
-                await self._door.row("session_reopen", session_id=asked.session_id)
-        elif not project:
+            task = await self._door.row("queue_add", session_id=asked.session_id, interrupt=asked.interrupt, **given)
+        elif asked.project:
+            task = await self._door.row("task_add", project=asked.project, workspace_id=asked.workspace_id, **given)
+        else:
             raise InvalidInput("`chat.send` names a session_id, or the project to open a new session in.")
-        task = await self._door.row(
-            "task_add",
-            project=project,
-            input=asked.text,
-            session_id=asked.session_id,
-            workspace_id=asked.workspace_id,
-            agent=asked.agent,
-            model=asked.model,
-            mode_id=asked.mode_id,
-            thinking_option_id=asked.thinking_option_id,
-            idempotency_key=asked.client_message_id,
-            labels=[],
-        )
         self._reply(Accepted(asked.client_message_id, task["session_id"], task["id"], task["existed"]))
         if task["session_id"] not in client.subscriptions:
             await self._watching.subscribe(client, task["session_id"])

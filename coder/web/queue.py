@@ -75,6 +75,12 @@ async def edit_queued(session_id: SessionId, task: TaskId, asked: NewInput, door
     return JSONResponse(await door.row("queue_edit", session_id=session_id, task=task, input=asked.input))
 
 
+@router.post("/{task}/now", responses=answers(Task, 404, 409))
+async def send_queued_now(session_id: SessionId, task: TaskId, door: TheDoor) -> JSONResponse:
+    """Do not let it wait any longer: it goes to the head, and the turn that runs is cancelled."""
+    return JSONResponse(await door.row("queue_now", session_id=session_id, task=task))
+
+
 @router.delete("/{task}", responses=answers(Task, 404, 409, said="Cancelled"))
 async def remove_queued(session_id: SessionId, task: TaskId, door: TheDoor) -> JSONResponse:
     """Take it back, as long as it waits; answers the task, which is cancelled."""

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from coder.web.asking import ByProject, SessionId, TheDoor
 from coder.web.openapi import answers
-from coder.web.paging import Cursor, Limit, decode, given, page, words
-from coder.web.shapes import AddedTask, Chat, Cwd, Message, Page, Session, SessionPage
+from coder.web.paging import LARGEST, Cursor, Limit, decode, given, page, words
+from coder.web.shapes import AddedTask, Chat, Cwd, Message, OneSession, Page, Session, SessionPage
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 
@@ -67,18 +67,27 @@ async def list_sessions(
     return JSONResponse(listed | {"ignored": [word for word in asked if word not in STATUSES]})
 
 
-@router.get("/{session_id}", responses=answers(Session, 404))
+@router.get("/{session_id}", responses=answers(OneSession, 404))
 async def get_session(session_id: SessionId, door: TheDoor) -> JSONResponse:
     """One session."""
     return JSONResponse(await door.row("session_get", session_id=session_id))
 
 
 @router.get("/{session_id}/messages", responses=answers(Message, 404, page=Page[Message]))
-async def list_messages(session_id: SessionId, door: TheDoor, limit: Limit = 50, cursor: Cursor = None) -> JSONResponse:
+async def list_messages(
+    session_id: SessionId,
+    door: TheDoor,
+    before: Annotated[
+        int | None, Query(ge=1, le=LARGEST, description="Only those before this `ordinal`, and the newest of them first", examples=[84])
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> JSONResponse:
     """What was said, oldest first; a message that is being written has the state `streaming`."""
-    (after,) = decode(cursor, int)
+    (last,) = decode(cursor, int)
     await door.row("session_get", session_id=session_id)
-    return JSONResponse(await page(door, "message_list", limit, lambda row: [row["ordinal"]], session_id=session_id, after=after))
+    statement, bound = ("message_list", {"after": last}) if before is None else ("message_list_before", {"before": last or before})
+    return JSONResponse(await page(door, statement, limit, lambda row: [row["ordinal"]], session_id=session_id, **bound))
 
 
 @router.put("/{session_id}/title", responses=answers(Session, 404))
@@ -122,14 +131,14 @@ async def compact(session_id: SessionId, door: TheDoor) -> JSONResponse:
     return JSONResponse(task, 200 if task["existed"] else 201, {"Location": f"/api/v1/tasks/{task['id']}"})
 
 
-@router.post("/{session_id}/close", responses=answers(Session, 404))
+@router.post("/{session_id}/close", responses=answers(OneSession, 404))
 async def close_session(session_id: SessionId, door: TheDoor) -> JSONResponse:
     """Close a session: what waits is cancelled, what runs is stopped. Its open change stays to be decided on."""
     await door.row("session_close", session_id=session_id)
     return JSONResponse(await door.row("session_get", session_id=session_id))
 
 
-@router.post("/{session_id}/reopen", responses=answers(Session, 404))
+@router.post("/{session_id}/reopen", responses=answers(OneSession, 404))
 async def reopen_session(session_id: SessionId, door: TheDoor) -> JSONResponse:
     """Open a closed session again; an open one is left as it is."""
     await door.row("session_reopen", session_id=session_id)

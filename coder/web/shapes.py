@@ -169,6 +169,12 @@ class Session(Shape):
     }  # fmt: skip
 
 
+class OneSession(Session):
+    cost_tokens: Annotated[int, Field(description="What all its turns took")]
+
+    EXAMPLE = Session.EXAMPLE | {"cost_tokens": 48210}
+
+
 class Cwd(Shape):
     explicit: Annotated[str | None, Field(description="The session's own")]
     effective: Annotated[
@@ -212,11 +218,14 @@ class Message(Shape):
     tool_calls: list[dict[str, Any]]
     created_at: AwareDatetime
     ended_at: AwareDatetime | None
+    agent: Annotated[str | None, Field(description="Who did the turn; null of what the user said, as are the next two")]
+    cost_tokens: Annotated[int | None, Field(description="What the turn took")]
+    error: Annotated[str | None, Field(description="Why the turn failed")]
 
     EXAMPLE = {
         "id": "1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d", "ordinal": 84, "session_id": SESSION_ID, "chat_id": CHAT_ID, "task_id": 42,
         "role": "assistant", "state": "complete", "text": "I added tests/test_parser.py.", "reasoning": "", "tool_calls": [],
-        "created_at": EARLIER, "ended_at": LATER,
+        "created_at": EARLIER, "ended_at": LATER, "agent": "native", "cost_tokens": 5210, "error": None,
     }  # fmt: skip
 
 

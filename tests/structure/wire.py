@@ -53,7 +53,8 @@ AT = "2026-03-01T09:30:00+00:00"
 CALL = {"id": "call_1", "name": "run", "input": '{"command": "make test"}', "status": "completed", "output": "ok", "exit_code": 0}
 MESSAGE = {
     "id": "7c0f7a3e-95a1-4f0e-8f43-0c4be4b8a001", "ordinal": 12, "chat_id": CHAT, "task_id": 41, "role": "user", "state": "complete",
-    "text": "Add a test", "reasoning": "", "tool_calls": [], "created_at": AT, "ended_at": AT, "client_message_id": "m-17",
+    "text": "Add a test", "reasoning": "", "tool_calls": [], "created_at": AT, "ended_at": AT, "agent": None,
+    "cost_tokens": None, "error": None, "client_message_id": "m-17",
 }  # fmt: skip
 WARMING = Warming(True, 240, datetime.fromisoformat(AT) + timedelta(seconds=240), datetime.fromisoformat(AT), 3, 36_000, 35_100, 3, 12_000,
                   11_900, 241.5, None, None)  # fmt: skip

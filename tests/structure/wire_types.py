@@ -36,6 +36,9 @@ class StoredMessage(TypedDict):
     tool_calls: list[events.ToolCall]
     created_at: str
     ended_at: str | None
+    agent: str | None
+    cost_tokens: int | None
+    error: str | None
     client_message_id: str | None
 
 

@@ -267,3 +267,21 @@ async def test_who_joins_while_a_person_is_waited_for_sees_it_and_sees_the_answe
 
 def asked(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [frame for frame in frames if frame["type"] == "permission_request"]
+
+
+async def test_who_sends_with_interrupt_does_not_wait_for_the_turn_that_runs(house: LiveHouse) -> None:
+    server = await house.server()
+    await house.node(server.watching)
+    first, session = await house.add(script(["say", "long"], ["gate", "never"]))
+    tab = house.tab(server.url)
+    await tab.open()
+    await tab.subscribe(session)
+    await tab.until(lambda: tab.views[session].turns and tab.views[session].text == "long")
+    message = {"type": "chat.send", "session_id": session, "client_message_id": "m1", "text": script(["say", "now"]), "interrupt": True}
+    await tab.send(message)
+    await tab.until(lambda: len(tab.views[session].ended) == 2)
+    assert tab.views[session].transcript == await house.transcript(session)
+    assert await house.sql.fetchval("select state from tasks where id = $1", first) == "cancelled"
+    await tab.send(message)  # the same again interrupts nothing
+    await tab.until(lambda: len(tab.accepted) == 2)
+    assert tab.accepted[1]["existed"]

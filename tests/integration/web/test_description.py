@@ -22,6 +22,7 @@ from coder.web.shapes import (
     DeletedWorkspace,
     ListedChange,
     Message,
+    OneSession,
     Page,
     Permission,
     PermissionRule,
@@ -35,8 +36,8 @@ from coder.web.shapes import (
 from coder.web.system import Agent, Health, Probe, Ready, Setting, Status
 from coder.web.tokens import Link, MadeToken, Token
 
-SINGLE = (Project, Checkout, Task, AddedTask, Session, Cwd, Chat, Workspace, DeletedWorkspace, Change, Check, Comment, Decision, Permission,
-          PermissionRule, Status, Health, Ready, Probe, Login, Logout, Token, MadeToken, Link)  # fmt: skip
+SINGLE = (Project, Checkout, Task, AddedTask, Session, OneSession, Cwd, Chat, Workspace, DeletedWorkspace, Change, Check, Comment, Decision,
+          Permission, PermissionRule, Status, Health, Ready, Probe, Login, Logout, Token, MadeToken, Link)  # fmt: skip
 MODELS = {
     "ProjectPage": Page[Project], "TaskPage": Page[Task], "SessionPage": SessionPage, "MessagePage": Page[Message],
     "ListedChangePage": Page[ListedChange], "CommentPage": Page[Comment], "AgentPage": Page[Agent],
@@ -48,7 +49,7 @@ MODELS = {
 PROMISED = {
     "POST /sessions/{session_id}/compact",
     "POST /sessions/{session_id}/queue", "GET /sessions/{session_id}/queue", "PUT /sessions/{session_id}/queue/{task}",
-    "DELETE /sessions/{session_id}/queue/{task}",
+    "DELETE /sessions/{session_id}/queue/{task}", "POST /sessions/{session_id}/queue/{task}/now",
     "POST /projects", "GET /projects", "GET /projects/{project}", "POST /tasks", "GET /tasks", "GET /tasks/{task}",
     "POST /tasks/{task}/cancel", "POST /tasks/{task}/retry-now", "POST /tasks/{task}/retry", "POST /tasks/{task}/resume",
     "POST /tasks/{task}/dismiss", "GET /sessions", "GET /sessions/{session_id}", "GET /sessions/{session_id}/messages",

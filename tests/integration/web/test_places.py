@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from web_client import Api
 
-from coder.web.shapes import AddedTask, Cwd, DeletedWorkspace, Page, Session, SessionPage, Workspace
+from coder.web.shapes import AddedTask, Cwd, DeletedWorkspace, OneSession, Page, Session, SessionPage, Workspace
 
 
 def shaped(answer: httpx.Response, shape: type[BaseModel], status: int = 200) -> Any:
@@ -113,7 +113,7 @@ async def test_a_session_is_found_by_the_path_of_its_worktree(api: Api) -> None:
 
 async def test_titles(api: Api) -> None:
     session = session_of(api, input="first  words")
-    assert shaped(await api.get(f"/sessions/{session}"), Session)["title"] == "first words"
+    assert shaped(await api.get(f"/sessions/{session}"), OneSession)["title"] == "first words"
     assert shaped(await api.put(f"/sessions/{session}/title", json={"title": "é" * 200}), Session)["title"] == "é" * 200
     for title, word in (("", "empty"), (" \n", "empty"), ("x" * 201, "200")):
         refused(await api.put(f"/sessions/{session}/title", json={"title": title}), 422, "invalid_input", word)
@@ -140,7 +140,7 @@ async def test_the_directory_of_a_session(api: Api) -> None:
     for cwd in ("/srv", "/srv/demo/..", "/srv/demonstration", "../other", "/"):
         refused(await api.put(place, json={"cwd": cwd}), 422, "invalid_input", "not inside project demo", "/srv/demo")
     refused(await api.put(place, json={"cwd": " "}), 422, "invalid_input", "empty")
-    assert shaped(await api.get(f"/sessions/{session}"), Session)["cwd"] == "/srv/demo"
+    assert shaped(await api.get(f"/sessions/{session}"), OneSession)["cwd"] == "/srv/demo"
     assert shaped(await api.delete(place), Cwd) == {"explicit": None, "effective": "/srv/demo/web"}
     for answer in (await api.get(f"/sessions/{uuid4()}/cwd"), await api.delete(f"/sessions/{uuid4()}/cwd")):
         refused(answer, 404, "not_found")
@@ -191,13 +191,13 @@ async def test_workspaces_are_listed_by_their_last_activity(api: Api) -> None:
 async def test_a_deleted_workspace_closes_its_sessions_and_gives_them_to_default(api: Api) -> None:
     waits, closed, other = (session_of(api, workspace_id=name) for name in ("lab", "lab", "shop"))
     runs = str(api.node.claim()["session_id"])
-    shaped(await api.post(f"/sessions/{closed}/close"), Session)
+    shaped(await api.post(f"/sessions/{closed}/close"), OneSession)
     assert shaped(await api.delete("/workspaces/lab"), DeletedWorkspace) == {"id": "lab", "closed_count": 1}
     assert runs == waits
     for session in (waits, closed):
-        row = shaped(await api.get(f"/sessions/{session}"), Session)
+        row = shaped(await api.get(f"/sessions/{session}"), OneSession)
         assert (row["status"], row["workspace_id"]) == ("closed", "default")
-    assert shaped(await api.get(f"/sessions/{other}"), Session)["status"] == "active"
+    assert shaped(await api.get(f"/sessions/{other}"), OneSession)["status"] == "active"
     assert api.node.row("select cancel_requested_at is not null as asked from tasks where session_id = %s", runs)["asked"]
     refused(await api.get("/workspaces/lab"), 404, "not_found")
     refused(await api.delete("/workspaces/default"), 409, "conflict", "default")

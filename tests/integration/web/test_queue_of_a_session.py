@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 from web_client import Api
 
-from coder.web.shapes import AddedTask, Page, QueuedTask, Session, Task
+from coder.web.shapes import AddedTask, OneSession, Page, QueuedTask, Task
 
 
 def shaped(answer: httpx.Response, shape: Any, status: int = 200) -> Any:
@@ -86,6 +86,18 @@ async def test_what_waits_can_be_changed_and_taken_back(api: Api) -> None:
     assert await waiting(api, queue) == ["2", "three"]
 
 
+async def test_what_waits_can_be_sent_now_whatever_waits_before_it(api: Api) -> None:
+    queue, claim = await session_with_a_turn(api)
+    ids = [shaped(await api.post(queue, json={"input": text}), AddedTask, 201)["id"] for text in ("one", "two", "three")]
+    assert shaped(await api.post(f"{queue}/{ids[2]}/now"), Task)["waiting_for"] == "session"
+    assert await waiting(api, queue) == ["three", "one", "two"]
+    assert api.node.row("select cancel_requested_at from tasks where id = %s", claim["id"])["cancel_requested_at"] is not None
+    api.node.end(claim, "cancelled", content=None)
+    assert api.node.claim()["input"] == "three"
+    refused(await api.post(f"{queue}/{ids[2]}/now"), 409, "conflict", "running")
+    refused(await api.post(f"{queue}/{api.node.add('elsewhere')}/now"), 404, "not_found")
+
+
 async def test_a_queue_comes_in_pages(api: Api) -> None:
     queue, _ = await session_with_a_turn(api)
     texts = [f"message {number}" for number in range(5)]
@@ -107,11 +119,11 @@ async def test_a_closed_session_is_opened_again_by_what_is_said_in_it(api: Api) 
     queue, claim = await session_with_a_turn(api)
     session = f"/sessions/{claim['session_id']}"
     await api.post(queue, json={"input": "never runs"})
-    closed = shaped(await api.post(f"{session}/close"), Session)
+    closed = shaped(await api.post(f"{session}/close"), OneSession)
     assert (closed["status"], closed["pending_tasks"]) == ("closed", 0)
     assert api.node.row("select cancel_requested_at from tasks where id = %s", claim["id"])["cancel_requested_at"] is not None
     shaped(await api.post(queue, json={"input": "after all"}), AddedTask, 201)
-    shown = shaped(await api.get(session), Session)
+    shown = shaped(await api.get(session), OneSession)
     assert (shown["status"], shown["closed_at"], shown["pending_tasks"]) == ("active", None, 1)
 
 

@@ -15,7 +15,7 @@ from standin import DIFF
 from web_client import Api
 
 from coder.web.projects import Checkout
-from coder.web.shapes import AddedTask, Change, Decision, ListedChange, Message, Page, Project, Session, SessionPage, Task
+from coder.web.shapes import AddedTask, Change, Decision, ListedChange, Message, OneSession, Page, Project, SessionPage, Task
 from coder.web.system import Agent, Health, Ready, Status
 
 
@@ -152,11 +152,33 @@ async def test_cancel_retry_resume_and_dismiss(api: Api) -> None:
     assert (await api.post(f"/tasks/{again['id']}/dismiss")).json()["code"] == "conflict"
 
 
+async def test_messages_before_one_come_with_the_newest_first(api: Api) -> None:
+    api.node.add("turn 1")
+    session = (claim := api.node.claim())["session_id"]
+    for number in range(2, 6):
+        api.node.end(claim, content=None)
+        api.node.add(f"turn {number}", session_id=session)
+        claim = api.node.claim()
+    whole = (await api.get(f"/sessions/{session}/messages")).json()["items"]
+    path = f"/sessions/{session}/messages?before={whole[5]['ordinal']}&limit=2"
+    paged: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        answer = shaped(await api.get(f"{path}&cursor={cursor}"), Page[Message])
+        paged += answer["items"]
+        cursor = answer["next_cursor"]
+    assert paged == whole[4::-1]
+    assert [(row["agent"], row["cost_tokens"]) for row in whole[:2]] == [(None, None), ("native", 13)]
+    for before in ("0", "x", str(2**63)):
+        assert (await api.get(f"/sessions/{session}/messages?before={before}")).status_code == 422
+
+
 async def test_sessions_and_messages(api: Api) -> None:
     change = api.node.change("say hello")
     session = change["session_id"]
     api.node.add("in another workspace", workspace_id="lab")
-    shown = shaped(await api.get(f"/sessions/{session}"), Session)
+    shown = shaped(await api.get(f"/sessions/{session}"), OneSession)
+    assert shown["cost_tokens"] == sum(row["cost_tokens"] for row in (await api.get(f"/tasks?session_id={session}")).json()["items"])
     assert (shown["title"], shown["status"], shown["open_change_id"]) == ("say hello", "idle", str(change["id"]))
     messages = shaped(await api.get(f"/sessions/{session}/messages"), Page[Message])["items"]
     assert [(row["role"], row["text"]) for row in messages] == [("user", "say hello"), ("assistant", "All done.")]
@@ -174,11 +196,11 @@ async def test_sessions_and_messages(api: Api) -> None:
         listed = shaped(await api.get(f"/sessions{query}"), SessionPage)
         assert (len(listed["items"]), listed["ignored"]) == (count, ignored), query
 
-    closed = shaped(await api.post(f"/sessions/{session}/close"), Session)
+    closed = shaped(await api.post(f"/sessions/{session}/close"), OneSession)
     assert (closed["status"], closed["closed_at"] is None) == ("closed", False)
     refused = await api.post("/tasks", json={"project": "demo", "input": "more", "session_id": str(session)})
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
-    assert shaped(await api.post(f"/sessions/{session}/reopen"), Session)["status"] == "idle"
+    assert shaped(await api.post(f"/sessions/{session}/reopen"), OneSession)["status"] == "idle"
 
 
 async def test_changes(api: Api) -> None:

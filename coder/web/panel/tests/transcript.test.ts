@@ -37,6 +37,9 @@ const message = (
   tool_calls: [],
   created_at: "",
   ended_at: null,
+  agent: null,
+  cost_tokens: null,
+  error: null,
   client_message_id,
 });
 const all = (...frames: SessionFrame[]): View => frames.reduce(fold, EMPTY);

@@ -60,6 +60,9 @@ export interface StoredMessage {
   tool_calls: ToolCall[];
   created_at: string;
   ended_at: string | null;
+  agent: string | null;
+  cost_tokens: number | null;
+  error: string | null;
   client_message_id: string | null;
 }
 
@@ -353,7 +356,7 @@ export interface HelloOperation {
   since?: number;
 }
 
-/** Queue a message: in a session, or in a new one of a project. The sender is subscribed. Sent twice it is stored once. */
+/** Queue a message: in a session, or in a new one of a project. The sender is subscribed. Sent twice it is stored once. With `interrupt` the session's running turn is cancelled, and the message goes to the head. */
 export interface ChatSend {
   type: "chat.send";
   client_message_id: string;
@@ -365,6 +368,7 @@ export interface ChatSend {
   model?: string | null;
   mode_id?: string | null;
   thinking_option_id?: string | null;
+  interrupt?: boolean;
 }
 
 /** Watch a session; answered by `session_history` and the turn that runs, then everything as it happens. */
