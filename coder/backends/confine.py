@@ -109,8 +109,11 @@ class Confined:
         os.close(fd)
         raise Refused(f"{path} is neither a file nor a directory (a device, socket or pipe); it cannot be opened.")
 
-    def store(self, path: str, content: bytes) -> None:
-        """Put a file in place whole or not at all, with the mode of the one that was there; makes missing directories.
+    def store(self, path: str, content: bytes, *, mode: int | None = None) -> None:
+        """Put a file in place whole or not at all; makes missing directories.
+
+        Args:
+            mode: its mode; None = that of the one that was there.
 
         Raises:
             Refused: out of the worktree, into `.git`, or something there is no regular file.
@@ -128,8 +131,8 @@ class Confined:
             try:
                 with open(fd, "wb") as file:
                     file.write(content)
-                    if found is not None:
-                        os.fchmod(fd, stat.S_IMODE(found))
+                    if mode is not None or found is not None:
+                        os.fchmod(fd, mode if mode is not None else stat.S_IMODE(found or 0))
                 os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             except BaseException:
                 os.unlink(temporary, dir_fd=directory)

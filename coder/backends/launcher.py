@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from coder.agents import AgentSpec, Endpoint, Host, environment, fill, hosts
+from coder.backends.agent_home import AgentHome
 from coder.backends.environment import agent_environment
 from coder.backends.guardian import BUFFER_BYTES, Guarded, Guardians
 from coder.backends.sandbox import Sandbox
@@ -56,6 +57,11 @@ class Launcher:
         other.home, other.home_name = offline(self.home), offline(Path(self.home_name)).as_posix()
         return other
 
+    @property
+    def files(self) -> AgentHome:
+        """The agent's home, to write files of ours into."""
+        return AgentHome(self.home, self.name)
+
     def program(self) -> str | None:
         """Where the agent's program is, None when it is not installed."""
         return shutil.which(self.spec.command[0], path=self.environment().get("PATH"))
@@ -65,19 +71,22 @@ class Launcher:
         return agent_environment(os.environ, {**NOBODY_THERE, **environment(self.spec, self.endpoint, os.environ, str(self.home))})
 
     def prepare(self) -> None:
-        """Make the agent's home, with its login from the user's and what points it at the configured endpoint."""
+        """Make the agent's home, with its login from the user's where that is newer, and what points it at the configured endpoint.
+
+        Raises:
+            AgentUnavailable: the agent made links there that lead out of its home.
+        """
+        files, user = self.files, Path.home()
         for folder in (".config", ".local/share", ".cache", ".local/state"):
-            (self.home / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
-        user = Path.home()
+            files.make(folder)
         for name in self.spec.copy_files:
-            if (user / name).is_file():
-                (self.home / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                shutil.copy2(user / name, self.home / name)
+            if (user / name).is_file() and (changed := (user / name).stat().st_mtime) > files.changed(name):
+                files.write(name, (user / name).read_bytes(), changed=changed)
         if self.spec.use_endpoint and self.endpoint is not None:
             values = {"home": str(self.home), **self.endpoint.values()}
             for name, content in self.spec.endpoint_files.items():
-                (self.home / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                (self.home / name).write_text(fill(content, values))
+                # Older than any of the user's, which takes its place when the endpoint is not used any more.
+                files.write(name, fill(content, values).encode(), changed=0.0)
 
     async def spawn(
         self,

@@ -22,7 +22,7 @@ from coder.backends.launcher import Launcher
 from coder.backends.opencode_server import Refused, Server, TooMuch, listed
 from coder.backends.opencode_settings import variables
 from coder.config import Settings
-from coder.errors import TurnError
+from coder.errors import AgentUnavailable, TurnError
 from coder.events import Command
 from coder.protocols.opencode_words import commands, obj, text
 
@@ -137,27 +137,20 @@ class Probe:
             )
         )
 
-    @property
-    def _file(self) -> Path:
-        return self._launcher.home / REMEMBERED
-
     def _read(self, program: str) -> Known:
         mark = _mark(program)
         try:
-            found: dict[str, Any] = json.loads(self._file.read_text())
+            found: dict[str, Any] = json.loads(self._launcher.files.read(REMEMBERED))
             lists = {name: tuple(found[name]) for name in ("models", "modes", "thinking_options")}
             known = Known(found["program"], found["version"], **lists, commands=tuple(Command(**each) for each in found["commands"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AgentUnavailable):
             return Known(mark)
         return known if known.program == mark else Known(mark)
 
     def _write(self, known: Known) -> None:
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            beside = self._file.with_suffix(".new")
-            beside.write_text(json.dumps(asdict(known)))
-            beside.replace(self._file)
-        except OSError as error:
+            self._launcher.files.write(REMEMBERED, json.dumps(asdict(known)).encode())
+        except (OSError, AgentUnavailable) as error:
             log.warning("what was found of opencode could not be remembered", why=str(error))
 
 

@@ -103,11 +103,9 @@ def shell(launcher: Launcher) -> dict[str, str]:
     a command that prints its environment does not print them. It is no wall: the server's memory is the same user's.
     """
     found = shutil.which("bash", path=launcher.environment().get("PATH")) or "/bin/sh"
-    made = launcher.home / "shell" / Path(found).name
-    made.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    made.write_text(f'#!/bin/sh\nunset {" ".join(SECRET)}\nexec {shlex.quote(found)} "$@"\n')
-    made.chmod(0o700)
-    return {"SHELL": str(made)}
+    made = f"shell/{Path(found).name}"
+    launcher.files.write(made, f'#!/bin/sh\nunset {" ".join(SECRET)}\nexec {shlex.quote(found)} "$@"\n'.encode(), mode=0o700)
+    return {"SHELL": str(launcher.home / made)}
 
 
 def configuration(launcher: Launcher, settings: Settings, models: Iterable[str]) -> dict[str, Any]:

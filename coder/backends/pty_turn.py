@@ -57,8 +57,8 @@ class PtyTurn:
         self._launcher = launcher
         self._settings = settings
         self._agent = Agent(launcher.name, launcher.spec, launcher.home, launcher.home_name, launcher.environment())
-        self._file = launcher.home / "turns" / f"{turn.task_id}-{turn.epoch}.txt"
-        self._used = launcher.home / "used" / f"{turn.chat_id}.json"
+        self._file = f"turns/{turn.task_id}-{turn.epoch}.txt"
+        self._used = f"used/{turn.chat_id}.json"
         endpoint = launcher.endpoint if launcher.spec.use_endpoint else None
         self._log = TurnLog(turn.log, endpoint.key if endpoint else None)
         self._ready: deque[AgentEvent] = deque()
@@ -123,7 +123,7 @@ class PtyTurn:
         finally:
             if self._device is not None:
                 self._device.close()
-            self._file.unlink(missing_ok=True)
+            self._launcher.files.remove(self._file)
 
     @property
     def _spec(self) -> AgentSpec:
@@ -141,16 +141,14 @@ class PtyTurn:
         """Work out what to run. An empty event is told first: what the command does is done by a turn that was seen."""
         if "/" not in self._spec.command[0] and self._launcher.program() is None:
             raise AgentUnavailable(agent=self._launcher.name, detail=f"there is no program {self._spec.command[0]} on its PATH")
-        self._order = await order(self._agent, self._turn, self._settings, self._file)
+        self._order = await order(self._agent, self._turn, self._settings, self._launcher.home / self._file)
         self._ready.append(_ALIVE)
 
     async def _begin(self, made: Order) -> None:
         """Start the command."""
         launcher, turn = self._launcher, self._turn
         if made.prompt is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file.touch(mode=0o600)
-            self._file.write_text(made.prompt, encoding="utf-8", errors="replace")
+            launcher.files.write(self._file, made.prompt.encode("utf-8", "replace"))
         text = self._spec.stream == "text"
         self._output = Screened() if text else Reader(self._spec.stream, self._used_before(made))
         self._log.line(f"{'going on with' if made.resumed else 'starting'} {launcher.name}: {made.argv[0]}, {len(made.argv) - 1} arguments")
@@ -226,16 +224,16 @@ class PtyTurn:
             return
         self._session = AgentSession(told, config_hash(self._agent, self._turn, self._settings), self._launcher.home_name)
         if total := self._output.total:
-            self._used.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._used.write_text(json.dumps([told, total.input_tokens, total.cached_tokens, total.output_tokens]))
+            used = json.dumps([told, total.input_tokens, total.cached_tokens, total.output_tokens])
+            self._launcher.files.write(self._used, used.encode())
 
     def _used_before(self, made: Order) -> Usage | None:
         """What the agent's conversation has used so far; None when that is not known any more."""
         if not made.resumed:
             return Usage(0, 0, 0)
         try:
-            told, given, cached, written = json.loads(self._used.read_text())
-        except (OSError, ValueError) as error:
+            told, given, cached, written = json.loads(self._launcher.files.read(self._used))
+        except (OSError, ValueError, AgentUnavailable) as error:
             self._log.line(f"what the conversation had used before is not known ({error}), so this turn's tokens are not counted")
             return None
         return Usage(int(given), int(cached), int(written)) if told == made.session else None
