@@ -291,6 +291,8 @@ create table turns (
     check ((state = 'streaming') = (ended_at is null))
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);  -- each row is written twice: its words come at the end
 create index turns_by_session on turns (session_id, ordinal);
+-- Turns begin in the order in which their rows are stored, so a few words for each stretch of the table are enough (coder.stats).
+create index turns_by_start on turns using brin (started_at) with (autosummarize = on);
 
 -- The same whenever it is asked for: a second attempt of a turn goes on with the same messages.
 create function coder.message_id(p_task bigint, p_session uuid, p_role text) returns uuid language sql immutable as $$
@@ -1286,6 +1288,42 @@ begin
     update tasks set cancel_requested_at = clock_timestamp() where id = t.id;
     perform pg_notify('frames', p_session::text);
     return t.id;
+end $$;
+
+-- Let a task that waits run before another that waits in its session; null: behind all of them.
+create function coder.move_queued(p_session uuid, p_task bigint, p_before bigint default null) returns bigint language plpgsql as $$
+declare
+    v_running bigint;
+    v_low numeric;
+    v_high numeric;
+begin
+    -- Who moves is alone in the session's queue: neither another move nor a claim has what was read here.
+    select running_task into v_running from session_queue where session_id = p_session for update;
+    perform coder.queued(p_session, p_task);
+    if p_before = p_task then
+        perform coder.refuse('CD422', format('Task %s cannot run before itself; name another task of its session, or none.', p_task));
+    elsif p_before is not null then
+        v_high := (coder.queued(p_session, p_before)).position;
+    end if;
+    -- Not before what runs: should its node die, that is the head of its session again.
+    select max(position) into v_low from tasks
+        where session_id = p_session and (waiting or id = v_running) and id <> p_task and (v_high is null or position < v_high);
+    -- Behind all, but before whatever comes next, whose position is its id. Half of a sum is exact; a division would round.
+    v_high := coalesce(v_high, floor(v_low) + 1);
+    update tasks set position = coalesce((v_low + v_high) * 0.5, v_high - 1, position) where id = p_task;
+    perform pg_notify('frames', p_session::text);
+    return p_task;
+end $$;
+
+-- Let a task that waits, and with it its session, run sooner or later than those of other sessions.
+create function coder.set_priority(p_task bigint, p_priority int) returns bigint language plpgsql as $$
+begin
+    if p_priority is null or p_priority not between -32768 and 32767 then
+        perform coder.refuse('CD422', format('A priority is a whole number from -32768 to 32767; %s is not.', coalesce(p_priority::text, 'null')));
+    end if;
+    perform coder.queued((coder.task(p_task)).session_id, p_task);
+    update tasks set priority = p_priority where id = p_task;
+    return p_task;
 end $$;
 
 -- Keep the provider's prompt cache of a session warm, or not any longer; null: the other way round. Answers which it is now.
@@ -3322,6 +3360,37 @@ create function coder.show_task(p_task bigint) returns table (
                             order by o.requested_at limit 1) o on t.state in ('running', 'interrupted')
     where t.id = p_task;
 $$;
+
+-- What went on lately, in stretches of equal length up to now, of one project or all. A turn counts where it began: how it ended, the
+-- tokens it used, and how long it had waited since it could have run.
+create function coder.stats(p_window interval default '1 day', p_stretches int default 24, p_project text default null) returns table (
+    at timestamptz, began bigint, running bigint, completed bigint, failed bigint, cancelled bigint, interrupted bigint,
+    wait_median_seconds float8, wait_p95_seconds float8, input_tokens bigint, cached_tokens bigint, output_tokens bigint
+) language plpgsql as $$
+declare
+    v_project uuid := case when p_project is not null then coder.project_id(p_project) end;
+    v_stretch interval := make_interval(secs => extract(epoch from p_window)::float8 / p_stretches);
+    v_last timestamptz;
+    v_first timestamptz;
+begin
+    v_last := date_bin(v_stretch, clock_timestamp(), timestamptz '2000-01-01 00:00:00+00');
+    v_first := v_last - (p_stretches - 1) * v_stretch;
+    return query
+    with turn as (
+        select date_bin(v_stretch, u.started_at, v_first) as since, t.state as now, t.input_tokens as read, t.cached_tokens as cached,
+               t.output_tokens as written, greatest(extract(epoch from u.started_at - greatest(t.created_at, t.run_at)), 0)::float8 as waited
+        from turns u join tasks t on t.id = u.task_id
+        where u.started_at >= v_first and (v_project is null or t.project_id = v_project)
+    )
+    select v_first + n * v_stretch, count(turn.now), count(*) filter (where turn.now in ('pending', 'running')),
+           count(*) filter (where turn.now = 'completed'), count(*) filter (where turn.now = 'failed'),
+           count(*) filter (where turn.now = 'cancelled'), count(*) filter (where turn.now = 'interrupted'),
+           percentile_cont(0.5) within group (order by turn.waited),
+           percentile_cont(0.95) within group (order by turn.waited),
+           coalesce(sum(turn.read), 0)::bigint, coalesce(sum(turn.cached), 0)::bigint, coalesce(sum(turn.written), 0)::bigint
+    from generate_series(0, p_stretches - 1) n left join turn on turn.since = v_first + n * v_stretch
+    group by n order by n;
+end $$;
 
 create function coder.show_chat(p_chat uuid) returns table (
     id uuid, session_id uuid, context_size bigint, context_limit bigint, compacted_from uuid, created_at timestamptz, closed_at timestamptz

@@ -56,6 +56,7 @@ def build(house: House) -> typer.Typer:
         service.down,
         service.login,
         service.status,
+        service.stats,
         service.migrate,
         service.doctor,
         service.gc,

@@ -29,6 +29,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "task_add": ("POST", "/tasks"),
     "task_get": ("GET", "/tasks/{task}"),
     "task_list": ("GET", "/tasks"),
+    "task_priority": ("PUT", "/tasks/{task}/priority"),
     "task_cancel": ("POST", "/tasks/{task}/cancel"),
     "task_retry_now": ("POST", "/tasks/{task}/retry-now"),
     "task_retry": ("POST", "/tasks/{task}/retry"),
@@ -49,6 +50,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "queue_edit": ("PUT", "/sessions/{session_id}/queue/{task}"),
     "queue_now": ("POST", "/sessions/{session_id}/queue/{task}/now"),
     "queue_remove": ("DELETE", "/sessions/{session_id}/queue/{task}"),
+    "queue_move": ("POST", "/sessions/{session_id}/queue/{task}/move"),
     "workspace_list": ("GET", "/workspaces"),
     "workspace_get": ("GET", "/workspaces/{workspace_id}"),
     "workspace_add": ("PUT", "/workspaces/{workspace_id}"),
@@ -86,6 +88,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "agent_list": ("GET", "/agents"),
     "agent_probe": ("POST", "/agents/probe"),
     "status": ("GET", "/status"),
+    "stats": ("GET", "/stats"),
     "ready": ("GET", "/ready"),
 }
 IN_QUERY = {"project": "project_id", "task": "task_id", "statuses": "status", "states": "state", "checks": "check"}

@@ -70,6 +70,31 @@ def status(context: typer.Context, json: Json = False) -> None:
     table(("HOST", "VERSION", "SINCE", "NODE"), nodes, "no dispatcher runs, so nothing is worked on; `coder up` starts one")
 
 
+def stats(
+    context: typer.Context,
+    hours: Annotated[int, typer.Option(min=1, max=720, help="How far back.")] = 24,
+    stretches: Annotated[int, typer.Option(min=1, max=200, help="Into how many of equal length that is cut.")] = 12,
+    project: Annotated[str | None, typer.Option(help="Only of this project.", metavar="NAME")] = None,
+    json: Json = False,
+) -> None:
+    """Turns, waiting time and tokens over time. A turn counts where it began."""
+    rows = desk(context).door.rows("stats", hours=hours, stretches=stretches, project=project)
+    if json:
+        put_json(rows)
+        return
+    shown = (
+        (when(row["at"]), row["began"], row["completed"], row["failed"], row["cancelled"] + row["interrupted"], row["running"],
+         _seconds(row["wait_median_seconds"]), _seconds(row["wait_p95_seconds"]), row["input_tokens"], row["output_tokens"])
+        for row in rows
+    )  # fmt: skip
+    columns = ("SINCE", "TURNS", "DONE", "FAILED", "STOPPED", "RUNNING", "WAITED", "95 %", "TOKENS IN", "OUT")
+    table(columns, shown, "there is nothing to count")
+
+
+def _seconds(given: float | None) -> str:
+    return "" if given is None else f"{given:.1f} s"
+
+
 def agents(
     context: typer.Context,
     probe: Annotated[bool, typer.Option("--probe", help="Have the hosts look again first, after something was installed.")] = False,

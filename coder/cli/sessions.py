@@ -180,6 +180,23 @@ def remove(context: typer.Context, session: SessionId, task: TaskId, json: Json 
 
 
 @commands.command()
+def move(
+    context: typer.Context,
+    session: SessionId,
+    task: TaskId,
+    before: Annotated[int | None, typer.Option(metavar="TASK", min=1, help="The one to run it before; without it, behind all.")] = None,
+    json: Json = False,
+) -> None:
+    """Let a message that waits in a session run before another, or behind all of them."""
+    door = desk(context).door
+    row = door.row("queue_move", session_id=lookup.session(door, session), task=task, before=before)
+    if json:
+        put_json(row)
+    else:
+        put(f"Task {row['id']} runs {f'before task {before}' if before else 'behind what waits in its session'}.")
+
+
+@commands.command()
 def compact(context: typer.Context, session: SessionId, json: Json = False) -> None:
     """Have a session's native conversation summarised; it goes on in a new chat from the summary."""
     door = desk(context).door

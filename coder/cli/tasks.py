@@ -158,13 +158,15 @@ def list_(
     project: Annotated[str | None, typer.Option(help="Only of this project.", metavar="NAME")] = None,
     session: Annotated[str | None, typer.Option(help="Only of this session.", metavar="ID")] = None,
     label: Annotated[str | None, typer.Option(help="Only with this label.", metavar="LABEL")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only of this agent.", metavar="NAME")] = None,
     limit: Limit = 50,
     json: Json = False,
 ) -> None:
     """List the tasks, newest first."""
     door = desk(context).door
     session_id = lookup.session(door, session) if session else None
-    rows = door.rows("task_list", state=state and state.value, project=project, session_id=session_id, label=label, limit=limit)
+    where = {"state": state and state.value, "project": project, "session_id": session_id, "label": label, "agent": agent}
+    rows = door.rows("task_list", **where, limit=limit)
     if json:
         put_json(rows)
         return
@@ -182,6 +184,21 @@ def show(context: typer.Context, task: TaskId, json: Json = False) -> None:
         put_json(row)
     else:
         fields(row)
+
+
+@commands.command(context_settings={"ignore_unknown_options": True})  # a number may begin with a minus
+def priority(
+    context: typer.Context,
+    task: TaskId,
+    priority: Annotated[int, typer.Argument(metavar="NUMBER", min=-32768, max=32767, help="Among sessions, higher first.")],
+    json: Json = False,
+) -> None:
+    """Let a task that waits run sooner or later than those of other sessions."""
+    row = desk(context).door.row("task_priority", task=task, priority=priority)
+    if json:
+        put_json(row)
+    else:
+        put(f"Task {row['id']} has priority {row['priority']}.")
 
 
 def _act(context: typer.Context, statement: str, task: int, json: bool) -> None:

@@ -64,6 +64,7 @@ select row_to_json(x) as row from (
       and (:session_id::uuid is null or k.session_id = :session_id)
       and (:project::text is null or k.project_id = coder.project_id(:project))
       and (:label::text is null or :label = any (k.labels))
+      and (:agent::text is null or coalesce(k.agent_used, k.agent, 'native') = :agent)
       and (:before::bigint is null or k.id < :before)
     order by k.id desc limit :limit
 ) x;
@@ -82,6 +83,9 @@ select row_to_json(t) as row from (select coder.resume(:task) as id) q, lateral 
 
 -- name: task_dismiss
 select row_to_json(x) as row from (select :task::bigint as id, coder.dismiss(:task) as state) x;
+
+-- name: task_priority
+select row_to_json(t) as row from (select coder.set_priority(:task, :priority::int) as id) q, lateral (select * from coder.show_task(q.id)) t;
 
 -- name: session_list
 select row_to_json(s) as row
@@ -129,6 +133,10 @@ select row_to_json(t) as row from (select coder.remove_queued(:session_id, :task
 
 -- name: queue_now
 select row_to_json(t) as row from (select coder.send_queued_now(:session_id, :task) as id) q, lateral (select * from coder.show_task(q.id)) t;
+
+-- name: queue_move
+select row_to_json(t) as row from (select coder.move_queued(:session_id, :task, :before::bigint) as id) q,
+    lateral (select * from coder.show_task(q.id)) t;
 
 -- name: session_compact
 select row_to_json(x) as row from (
@@ -402,6 +410,9 @@ select row_to_json(x) as row from (
             where backend_xmin is not null and datname = current_database() and pid <> pg_backend_pid()) as oldest_transaction_seconds,
            (select max(version) from schema_version) as schema_version
 ) x;
+
+-- name: stats
+select row_to_json(s) as row from coder.stats(make_interval(hours => coalesce(:hours::int, 24)), coalesce(:stretches::int, 24), :project::text) s;
 
 -- name: ready
 select row_to_json(x) as row from (

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from coder.errors import InvalidInput
 from coder.web.asking import SessionId, TaskId, TheDoor
 from coder.web.openapi import answers
-from coder.web.paging import Cursor, Limit, decode, page
+from coder.web.paging import LARGEST, Cursor, Limit, decode, page
 from coder.web.shapes import AddedTask, Page, QueuedTask, Task
 from coder.web.tasks import Keyed
 
@@ -40,6 +40,12 @@ class NewInput(BaseModel):
     input: Annotated[str, Field(description="What to do instead, at most 1 MiB")]
 
 
+class NewPlace(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"before": 42}]})
+
+    before: Annotated[int | None, Field(strict=True, gt=0, le=LARGEST, description="Of the same session; null = behind all of them")] = None
+
+
 @router.post(
     "",
     status_code=201,
@@ -62,7 +68,7 @@ async def queue_message(
 async def list_queue(session_id: SessionId, door: TheDoor, limit: Limit = 50, cursor: Cursor = None) -> JSONResponse:
     """What waits in a session, in the order in which it will run."""
     (after,) = decode(cursor, str)
-    if after is not None and not re.fullmatch(r"-?\d{1,40}(\.\d{1,40})?", after, re.ASCII):
+    if after is not None and not re.fullmatch(r"-?\d{1,40}(\.\d{1,4000})?", after, re.ASCII):
         raise InvalidInput("`cursor` is not one that this list gave out; leave it out to start from the beginning.")
     position = None if after is None else Decimal(after)
     await door.row("session_get", session_id=session_id)
@@ -85,3 +91,9 @@ async def send_queued_now(session_id: SessionId, task: TaskId, door: TheDoor) ->
 async def remove_queued(session_id: SessionId, task: TaskId, door: TheDoor) -> JSONResponse:
     """Take it back, as long as it waits; answers the task, which is cancelled."""
     return JSONResponse(await door.row("queue_remove", session_id=session_id, task=task))
+
+
+@router.post("/{task}/move", responses=answers(Task, 404, 409))
+async def move_queued(session_id: SessionId, task: TaskId, asked: NewPlace, door: TheDoor) -> JSONResponse:
+    """Let it run before another that waits, or behind all of them."""
+    return JSONResponse(await door.row("queue_move", session_id=session_id, task=task, before=asked.before))

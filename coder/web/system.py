@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, Field
 from coder.config import shown
 from coder.errors import CoderError
 from coder.task import ExecutionPath
-from coder.web.asking import TheDoor
+from coder.web.asking import ByProject, TheDoor
 from coder.web.openapi import Responses, answers, failing
 from coder.web.problems import of_error, problem
 from coder.web.shapes import CHAT_ID, EARLIER, HOST_ID, LATER, Page, Shape
@@ -81,6 +81,26 @@ class Status(Shape):
     }  # fmt: skip
 
 
+class Stretch(Shape):
+    at: Annotated[AwareDatetime, Field(description="When it begins")]
+    began: Annotated[int, Field(description="Turns that began in it; what follows is of these")]
+    running: int
+    completed: int
+    failed: int
+    cancelled: int
+    interrupted: int
+    wait_median_seconds: Annotated[float | None, Field(description="How long they had waited since they could have run; null: none began")]
+    wait_p95_seconds: float | None
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "at": EARLIER, "began": 12, "running": 1, "completed": 9, "failed": 1, "cancelled": 1, "interrupted": 0,
+        "wait_median_seconds": 0.4, "wait_p95_seconds": 31.5, "input_tokens": 48000, "cached_tokens": 39000, "output_tokens": 4100,
+    }  # fmt: skip
+
+
 class Setting(Shape):
     name: Annotated[str, Field(description="The variable that sets it")]
     value: Annotated[str | None, Field(description="Null: not set, or a secret")]
@@ -137,6 +157,18 @@ async def probe_agents(
 async def status(door: TheDoor) -> JSONResponse:
     """How much waits and runs, and which nodes there are."""
     return JSONResponse(await door.row("status"))
+
+
+@router.get("/stats", responses=answers(Stretch, 404, page=Page[Stretch]))
+async def stats(
+    door: TheDoor,
+    hours: Annotated[int, Query(ge=1, le=720, description="How far back", examples=[24])] = 24,
+    stretches: Annotated[int, Query(ge=1, le=200, description="Into how many of equal length that is cut", examples=[24])] = 24,
+    project: ByProject = None,
+) -> JSONResponse:
+    """Throughput, waiting time and tokens over time, oldest first, the last stretch being the present one; one page holds them all."""
+    found = await door.rows("stats", hours=hours, stretches=stretches, project=project or None)
+    return JSONResponse({"items": found, "next_cursor": None})
 
 
 @router.get("/settings", responses=answers(Setting, page=Page[Setting]))

@@ -39,6 +39,9 @@ def _storable(moment: datetime) -> datetime:
 Moment = Annotated[AwareDatetime, AfterValidator(_storable)]
 
 
+Priority = Annotated[int, Field(strict=True, ge=-32768, le=32767, description="Among sessions; never reorders inside one")]
+
+
 class Keyed(BaseModel):
     idempotency_key: Annotated[str | None, Field(description="Also as header `Idempotency-Key`; 1 to 255 bytes, once per project")] = None
 
@@ -68,7 +71,7 @@ class NewTask(Keyed):
     model: str | None = None
     mode_id: str | None = None
     thinking_option_id: str | None = None
-    priority: Annotated[int, Field(strict=True, ge=-32768, le=32767, description="Among sessions; never reorders inside one")] = 0
+    priority: Priority = 0
     run_at: Annotated[
         Moment | None, BeforeValidator(_written_out), Field(description="Not before this time; it needs an offset or `Z`")
     ] = None
@@ -86,6 +89,12 @@ class NewTask(Keyed):
         if self.project and self.project_id and self.project != self.project_id:
             raise InvalidInput("`project` and `project_id` name different things; send one of them.", field="project")
         return given
+
+
+class NewPriority(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"priority": 10}]})
+
+    priority: Priority
 
 
 @router.post(
@@ -117,6 +126,7 @@ async def list_tasks(
     session_id: BySession = None,
     project: ByProject = None,
     label: Annotated[str | None, Query(description="Only with this label", examples=["ci"])] = None,
+    agent: Annotated[str | None, Query(description="Only of this agent: who did it, else who was asked", examples=["native"])] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> JSONResponse:
@@ -133,6 +143,7 @@ async def list_tasks(
         session_id=session_or_none(session_id),
         project=project or None,
         label=label or None,
+        agent=agent or None,
         before=before,
     )
     return JSONResponse(listed)
@@ -149,6 +160,12 @@ async def _after(door: Door, statement: str, task: int) -> JSONResponse:
     done = await door.row(statement, task=task)
     shown = await door.row("task_get", task=done["id"])
     return JSONResponse(shown, 200 if done["id"] == task else 201, {"Location": f"/api/v1/tasks/{done['id']}"})
+
+
+@router.put("/{task}/priority", responses=answers(Task, 404, 409))
+async def set_priority(task: TaskId, asked: NewPriority, door: TheDoor) -> JSONResponse:
+    """Let a task that waits, and with it its session, run sooner or later than those of other sessions."""
+    return JSONResponse(await door.row("task_priority", task=task, priority=asked.priority))
 
 
 @router.post("/{task}/cancel", responses=answers(Task, 404, 409))

@@ -110,7 +110,8 @@ def test_the_sql_contract_names_what_people_may_use() -> None:
                  "check", "comment", "edit_comment", "delete_comment", "send", "resolve",
                  "allow", "deny", "answer", "add_rule", "probe_agents", "add_token", "revoke_token",
                  "set_title", "set_cwd", "add_workspace", "delete_workspace",
-                 "find_sessions", "queue_message", "edit_queued", "remove_queued", "send_queued_now", "compact", "set_warming",
+                 "find_sessions", "queue_message", "edit_queued", "remove_queued", "send_queued_now", "move_queued", "set_priority",
+                 "stats", "compact", "set_warming",
                  "set_warming_interval")  # fmt: skip
     for function in functions:
         assert f"create function coder.{function}(" in SCHEMA

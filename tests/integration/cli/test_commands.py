@@ -105,6 +105,30 @@ def test_tasks_are_listed_and_shown(cli: Cli) -> None:
     assert cli.json("task", "list", "--label", "none") == []
 
 
+def test_priority_and_place_of_what_waits(cli: Cli) -> None:
+    session = cli.json("task", "add", "demo", "one")["session_id"]
+    cli("task", "add", "demo", "two", "--session", session)
+    assert cli.json("task", "priority", 2, 7)["priority"] == 7
+    assert cli("task", "priority", 2, -7).stdout == "Task 2 has priority -7.\n"
+    assert "32767" in cli.refused("task", "priority", 2, 32768, code=2)
+    assert cli("session", "move", session[:8], 2, "--before", 1).stdout == "Task 2 runs before task 1.\n"
+    assert [row["id"] for row in cli.json("session", "queue", session)] == [2, 1]
+    assert cli("session", "move", session, 2).stdout == "Task 2 runs behind what waits in its session.\n"
+    assert [row["id"] for row in cli.json("session", "queue", session)] == [1, 2]
+    assert [row["id"] for row in cli.json("task", "list", "--agent", "native")] == [2, 1]
+    assert cli.json("task", "list", "--agent", "opencode") == []
+    cli.node.claim()
+    assert "running" in cli.refused("task", "priority", 1, 7, code=1)
+
+
+def test_what_went_on_lately(cli: Cli) -> None:
+    cli.node.change("with a change")
+    assert [row["completed"] for row in cli.json("stats", "--hours", 3, "--stretches", 3)] == [0, 0, 1]
+    head, *_, last = cli("stats", "--project", "demo").stdout.splitlines()
+    assert head.split()[:3] == ["SINCE", "TURNS", "DONE"]
+    assert last.split()[2:7] == ["1", "1", "0", "0", "0"]
+
+
 def test_more_rows_than_one_page(cli: Cli) -> None:
     cli.node.run("insert into tasks (project_id, input) select %s, 'n' || n from generate_series(1, 450) n", cli.node.project["id"])
     assert [row["id"] for row in cli.json("task", "list", "--limit", 430)] == list(range(450, 20, -1))

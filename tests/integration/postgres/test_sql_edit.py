@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -46,6 +48,79 @@ def test_an_edited_position_orders_the_session(bench: Bench) -> None:
     second = bench.add(project, session_id=bench.session_of(first))
     bench.do("update tasks set position = %s where id = %s", first - 1, second)
     assert node.run() == [second]
+    assert node.run() == [first]
+
+
+def waiting_behind_a_turn(bench: Bench) -> tuple[Any, int, list[int]]:
+    """A node at work on a session, its task, and three that wait behind it."""
+    node, first = bench.node(), bench.add(bench.project())
+    session = bench.session_of(first)
+    return node, first, [bench.add(bench.task(first).project_id, session_id=session) for _ in range(3)]
+
+
+def order(bench: Bench, session: object) -> list[int]:
+    return [row.id for row in bench.rows("select id from tasks where session_id = %s and waiting order by position", session)]
+
+
+def test_what_waits_is_moved_within_its_session(bench: Bench) -> None:
+    node, first, (a, b, c) = waiting_behind_a_turn(bench)
+    claimed, session = node.claim_one(), bench.session_of(first)
+    move = "select coder.move_queued(%s, %s, %s)"
+    for task, before, after in ((c, a, [c, a, b]), (c, None, [a, b, c]), (a, c, [b, a, c]), (a, c, [b, a, c]), (c, b, [c, b, a])):
+        assert bench.value(move, session, task, before) == task
+        assert order(bench, session) == after
+    next_one = bench.add(bench.task(first).project_id, session_id=session)
+    assert order(bench, session) == [c, b, a, next_one]
+    node.die()  # what ran is the head again, whoever was put before the others meanwhile
+    bench.rows("select * from coder.reap()")
+    assert order(bench, session) == [claimed.id, c, b, a, next_one]
+
+
+def test_moved_again_and_again_the_order_stays_exact(bench: Bench) -> None:
+    node, first, waiting = waiting_behind_a_turn(bench)
+    node.claim_one()
+    session, random = bench.session_of(first), Random(7)
+    for turn in range(400):
+        task = waiting.pop(0 if turn < 100 else random.randrange(3))  # first round and round: always into the same gap
+        at = 2 if turn < 100 else random.randrange(3)
+        waiting.insert(at, task)
+        bench.do("select coder.move_queued(%s, %s, %s)", session, task, waiting[at + 1] if at < 2 else None)
+        assert order(bench, session) == waiting
+
+
+def test_what_cannot_be_moved(bench: Bench) -> None:
+    node, first, (a, b, _) = waiting_behind_a_turn(bench)
+    node.claim_one()
+    session, other = bench.session_of(first), bench.add(bench.task(first).project_id)
+    before = order(bench, session)
+    for task, to, code, words in (
+        (first, a, "CD409", "running"),
+        (a, first, "CD409", "running"),
+        (a, a, "CD422", "itself"),
+        (a, other, "CD404", f"no task {other} in session"),
+        (other, a, "CD404", f"no task {other} in session"),
+        (b, 10**9, "CD404", "no task"),
+    ):
+        with refused(code, words):
+            bench.do("select coder.move_queued(%s, %s, %s)", session, task, to)
+    with refused("CD404", "no task"):
+        bench.do("select coder.move_queued(%s, %s)", uuid4(), a)
+    assert order(bench, session) == before
+
+
+def test_a_priority_is_set_of_what_waits_and_orders_the_sessions(bench: Bench) -> None:
+    project, node = bench.project(), bench.node()
+    first, second = bench.add(project), bench.add(project)
+    assert bench.value("select coder.set_priority(%s, 5)", second) == second
+    assert bench.queue(bench.session_of(second)).priority == 5
+    for number, word in ((40_000, "40000"), (None, "null")):
+        with refused("CD422", "-32768 to 32767", word):
+            bench.do("select coder.set_priority(%s, %s)", second, number)
+    assert node.run() == [second]
+    with refused("CD409", f"Task {second} is completed"):
+        bench.do("select coder.set_priority(%s, 5)", second)
+    with refused("CD404", "no task"):
+        bench.do("select coder.set_priority(%s, 5)", 10**9)
     assert node.run() == [first]
 
 

@@ -33,7 +33,7 @@ from coder.web.shapes import (
     Task,
     Workspace,
 )
-from coder.web.system import Agent, Health, Probe, Ready, Setting, Status
+from coder.web.system import Agent, Health, Probe, Ready, Setting, Status, Stretch
 from coder.web.tokens import Link, MadeToken, Token
 
 SINGLE = (Project, Checkout, Task, AddedTask, Session, OneSession, Cwd, Chat, Workspace, DeletedWorkspace, Change, Check, Comment, Decision,
@@ -43,13 +43,15 @@ MODELS = {
     "ListedChangePage": Page[ListedChange], "CommentPage": Page[Comment], "AgentPage": Page[Agent],
     "DecisionPage": Page[Decision],
     "QueuedTaskPage": Page[QueuedTask],
-    "TokenPage": Page[Token], "SettingPage": Page[Setting],
+    "TokenPage": Page[Token], "SettingPage": Page[Setting], "StretchPage": Page[Stretch],
     "WorkspacePage": Page[Workspace], "PermissionPage": Page[Permission], "PermissionRulePage": Page[PermissionRule],
 } | {model.__name__: model for model in SINGLE}  # fmt: skip
 PROMISED = {
     "POST /sessions/{session_id}/compact",
     "POST /sessions/{session_id}/queue", "GET /sessions/{session_id}/queue", "PUT /sessions/{session_id}/queue/{task}",
     "DELETE /sessions/{session_id}/queue/{task}", "POST /sessions/{session_id}/queue/{task}/now",
+    "POST /sessions/{session_id}/queue/{task}/move", "PUT /tasks/{task}/priority",
+    "GET /stats",
     "POST /projects", "GET /projects", "GET /projects/{project}", "POST /tasks", "GET /tasks", "GET /tasks/{task}",
     "POST /tasks/{task}/cancel", "POST /tasks/{task}/retry-now", "POST /tasks/{task}/retry", "POST /tasks/{task}/resume",
     "POST /tasks/{task}/dismiss", "GET /sessions", "GET /sessions/{session_id}", "GET /sessions/{session_id}/messages",

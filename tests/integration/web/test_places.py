@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from pydantic import BaseModel
-from web_client import Api
+from web_client import Api, refused
 
 from coder.web.shapes import AddedTask, Cwd, DeletedWorkspace, OneSession, Page, Session, SessionPage, Workspace
 
@@ -19,12 +19,6 @@ def shaped(answer: httpx.Response, shape: type[BaseModel], status: int = 200) ->
     assert answer.status_code == status, answer.text
     shape.model_validate_json(answer.content, extra="forbid")
     return answer.json()
-
-
-def refused(answer: httpx.Response, status: int, code: str, *words: str) -> None:
-    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-    for word in words:
-        assert word in answer.json()["detail"]
 
 
 def session_of(api: Api, **columns: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from web_client import Api
+from web_client import Api, refused
 
 from coder.web.shapes import AddedTask, OneSession, Page, QueuedTask, Task
 
@@ -15,12 +15,6 @@ def shaped(answer: httpx.Response, shape: Any, status: int = 200) -> Any:
     assert answer.status_code == status, answer.text
     shape.model_validate_json(answer.content, extra="forbid")
     return answer.json()
-
-
-def refused(answer: httpx.Response, status: int, code: str, *words: str) -> None:
-    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-    for word in words:
-        assert word in answer.json()["detail"]
 
 
 async def session_with_a_turn(api: Api) -> tuple[str, dict[str, Any]]:
@@ -96,6 +90,24 @@ async def test_what_waits_can_be_sent_now_whatever_waits_before_it(api: Api) -> 
     assert api.node.claim()["input"] == "three"
     refused(await api.post(f"{queue}/{ids[2]}/now"), 409, "conflict", "running")
     refused(await api.post(f"{queue}/{api.node.add('elsewhere')}/now"), 404, "not_found")
+
+
+async def test_what_waits_can_be_moved_and_pages_keep_its_order(api: Api) -> None:
+    queue, claim = await session_with_a_turn(api)
+    ids = [shaped(await api.post(queue, json={"input": text}), AddedTask, 201)["id"] for text in ("one", "two", "three")]
+    assert shaped(await api.post(f"{queue}/{ids[2]}/move", json={"before": ids[0]}), Task)["id"] == ids[2]
+    assert await waiting(api, queue) == ["three", "one", "two"]
+    shaped(await api.post(f"{queue}/{ids[2]}/move", json={}), Task)
+    for _ in range(99):  # positions have many digits by now
+        shaped(await api.post(f"{queue}/{ids[0]}/move", json={"before": ids[2]}), Task)
+        shaped(await api.post(f"{queue}/{ids[1]}/move", json={"before": ids[2]}), Task)
+    first = (await api.get(queue, params={"limit": 1})).json()
+    second = (await api.get(queue, params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    assert [row["input"] for row in first["items"] + second["items"]] == ["one", "two", "three"]
+    refused(await api.post(f"{queue}/{ids[0]}/move", json={"before": ids[0]}), 422, "invalid_input", "itself")
+    refused(await api.post(f"{queue}/{ids[0]}/move", json={"before": claim["id"]}), 409, "conflict", "running")
+    for before in (0, "1", 2**63):
+        refused(await api.post(f"{queue}/{ids[0]}/move", json={"before": before}), 422, "invalid_input", "`before`")
 
 
 async def test_a_queue_comes_in_pages(api: Api) -> None:

@@ -12,11 +12,11 @@ import httpx
 import pytest
 from pydantic import BaseModel
 from standin import DIFF
-from web_client import Api
+from web_client import Api, refused
 
 from coder.web.projects import Checkout
 from coder.web.shapes import AddedTask, Change, Decision, ListedChange, Message, OneSession, Page, Project, SessionPage, Task
-from coder.web.system import Agent, Health, Ready, Status
+from coder.web.system import Agent, Health, Ready, Status, Stretch
 
 
 def shaped(answer: httpx.Response, shape: type[BaseModel], status: int = 200) -> Any:
@@ -115,6 +115,8 @@ async def test_task_filters(api: Api) -> None:
         ("?state=completed", [first]),
         ("?state=pending", [second]),
         ("?label=ci", [first]),
+        ("?agent=native", [second, first]),
+        ("?agent=opencode", []),
         (f"?session_id={session}", [second]),
         ("?project_id=demo", [second, first]),
         ("?project_id=other", []),
@@ -122,6 +124,30 @@ async def test_task_filters(api: Api) -> None:
     ):
         listed = shaped(await api.get(f"/tasks{query}"), Page[Task])
         assert [row["id"] for row in listed["items"]] == expected, query
+
+
+async def test_a_priority_is_set_as_long_as_a_task_waits(api: Api) -> None:
+    api.node.add("first")
+    second = api.node.add("second")
+    answer = await api.put(f"/tasks/{second}/priority", json={"priority": -3})
+    assert shaped(answer, Task)["priority"] == -3
+    assert shaped(await api.put(f"/tasks/{second}/priority", json={"priority": 3}), Task)["priority"] == 3
+    for wrong in ({"priority": 32768}, {"priority": "3"}, {"priority": None}, {}):
+        refused(await api.put(f"/tasks/{second}/priority", json=wrong), 422, "invalid_input", "`priority`")
+    assert api.node.claim()["id"] == second
+    refused(await api.put(f"/tasks/{second}/priority", json={"priority": 0}), 409, "conflict", "running")
+    refused(await api.put("/tasks/999/priority", json={"priority": 0}), 404, "not_found")
+
+
+async def test_what_went_on_is_counted_in_stretches(api: Api) -> None:
+    api.node.change("with a change")
+    found = shaped(await api.get("/stats?hours=2&stretches=8"), Page[Stretch])["items"]
+    assert [row["completed"] for row in found] == [0] * 7 + [1]
+    assert found[-1]["input_tokens"] == 10
+    assert [row["began"] for row in shaped(await api.get("/stats?project_id=demo"), Page[Stretch])["items"]] == [0] * 23 + [1]
+    refused(await api.get("/stats?project_id=nowhere"), 404, "not_found", "nowhere")
+    for wrong in ("hours=0", "hours=721", "stretches=0", "stretches=201", "hours=x"):
+        refused(await api.get(f"/stats?{wrong}"), 422, "invalid_input")
 
 
 async def test_cancel_retry_resume_and_dismiss(api: Api) -> None:

@@ -29,3 +29,10 @@ class Api:
 
     async def delete(self, path: str, **given: Any) -> httpx.Response:
         return await self.client.delete(f"/api/v1{path}", **given)
+
+
+def refused(answer: httpx.Response, status: int, code: str, *words: str) -> None:
+    """An answer must be the problem with this code, whose sentence has all of the words in it."""
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    for word in words:
+        assert word in answer.json()["detail"]
