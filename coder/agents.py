@@ -24,6 +24,9 @@ TURNS_OWN = frozenset({"prompt", "model", "bare_model", "mode", "thinking", "ses
 PLACEHOLDERS = (*sorted(TURNS_OWN), "worktree", "home", "base_url", "origin", "base_path", "key", "provider", "default_model")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+TAKEN, TAKEN_ENDS = ("native", "setup"), ("-offline", ".entrance")
+"""What else lies beside the agents' homes."""
+
 HOST = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5})")
 PORTS = {"http": 80, "https": 443}
 MOST_HOSTS = 60
@@ -186,19 +189,29 @@ def parse(*files: tuple[str, Mapping[str, Any]]) -> Registry:
     tables: dict[str, dict[str, Any]] = {}
     for file, content in files:
         for name, table in content.items():
-            if not NAME.fullmatch(name) or name == "native":
-                raise InvalidInput(f"{file}: an agent is named by 1 to 40 of a-z, 0-9, '.', '_' and '-', not native; {name!r} is not.")
+            if not NAME.fullmatch(name) or name in TAKEN or name.endswith(TAKEN_ENDS):
+                raise InvalidInput(
+                    f"{file}: an agent is named by 1 to 40 of a-z, 0-9, '.', '_' and '-', is not native or setup, "
+                    f"nor ends in {' or '.join(TAKEN_ENDS)}; {name!r} is not."
+                )
             if not isinstance(table, Mapping):
                 raise InvalidInput(f"{file}: {name} is not a table; write [{name}] and its fields below.")
             tables[name] = {**tables.get(name, {}), **table}
             try:
                 AgentSpec(**tables[name])
             except ValidationError as error:
-                first = error.errors()[0]
+                # A field that is missing may be one that is misspelt.
+                first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
                 where = ".".join(str(part) for part in first["loc"])
                 place = f"agent {name}, field {where}" if where else f"agent {name}"
-                raise InvalidInput(f"{file}: {place}: {_said(first['msg'])}; correct it.") from error
+                said = _no_field(where) if first["type"] == "extra_forbidden" else _said(first["msg"])
+                raise InvalidInput(f"{file}: {place}: {said}; correct it.") from error
     return Registry({name: spec for name, table in tables.items() if (spec := AgentSpec(**table)).enabled})
+
+
+def _no_field(name: str) -> str:
+    meant = get_close_matches(name, AgentSpec.model_fields, 1, 0.8)
+    return f"there is no such field{f', {meant[0]} may be meant' if meant else ''}"
 
 
 def _said(message: str) -> str:

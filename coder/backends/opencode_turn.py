@@ -60,7 +60,7 @@ class OpencodeTurn:
         self._server: Server | None = None
         self._opening: Opening | None = None
         self._reading: TurnReading | None = None
-        self._prompted = self._over = self._stopped = False
+        self._prompted = self._over = self._stopped = self._unread = False
         self._idle_since: float | None = None
         self._waiting = Waiting()
         self._commands: tuple[Command, ...] | None = None
@@ -119,7 +119,7 @@ class OpencodeTurn:
             self._log.line(error.message)
             return False
         self._inbox.put(Nudge())
-        return len(self._ready) > before or self._reading.settled
+        return len(self._ready) > before or self._reading.settled or self._over
 
     async def close(self) -> None:
         """End the turn's work, and let go of the server."""
@@ -270,25 +270,37 @@ class OpencodeTurn:
             idle = not isinstance(status, dict) or status.get(reading.session, {}).get("type", "idle") == "idle"
             for child in listed(await server.ask("GET", f"/session/{reading.session}/children")):
                 reading.children.add(str(child.get("id")))
-            for session in (*sorted(reading.children), reading.session):
-                found = await server.ask("GET", f"/session/{session}/message", limit=RECENT_MESSAGES)
-                self._tell(reading.read(listed(found), idle))
+            await self._read_again(server, reading, idle)
             self._tell(reading.permissions(listed(await server.ask("GET", "/permission", directory=directory))))
             self._tell(reading.questions(listed(await server.ask("GET", "/question", directory=directory))))
-        except TooMuch:
-            idle = True
-            self._ready.append(
-                Notice("What opencode said meanwhile is longer than 16 MB and cannot be read again; its session still has it.")
-            )
-        except Refused as refused:
-            raise AgentUnavailable(f"opencode does not tell what became of the turn ({refused}); retry the task.") from refused
+        except (Refused, TooMuch) as error:
+            why = str(error) or "its answer is too long"
+            raise AgentUnavailable(f"opencode does not tell what became of the turn ({why}); retry the task.") from error
         if not idle or reading.settled:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = time.monotonic()  # a prompt that was just taken is not at work yet: it is looked at again
         elif time.monotonic() - self._idle_since >= IDLE_SECONDS:
+            if self._unread:  # its end is in what could not be read
+                self._over = True
+                return
             self._stopped = True
             raise ProviderError("opencode has nothing to do any more, but did not end its answer; see the turn's log, then retry the task.")
+
+    async def _read_again(self, server: Server, reading: TurnReading, idle: bool) -> None:
+        """Read the messages of the turn's sessions; once they were too long, not before it is idle."""
+        if self._unread and not idle:
+            return
+        for session in (*sorted(reading.children), reading.session):
+            try:
+                found = await server.ask("GET", f"/session/{session}/message", limit=RECENT_MESSAGES)
+            except TooMuch:
+                if not self._unread:
+                    self._unread = True
+                    said = "What opencode said meanwhile is longer than 16 MB and cannot be read again; its session still has it."
+                    self._ready.append(Notice(said))
+            else:
+                self._tell(reading.read(listed(found), idle))
 
     async def _abort(self, server: Server) -> None:
         """Call the turn off: by the protocol first, its tools' processes by hand, the whole server where neither helps."""

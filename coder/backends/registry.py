@@ -53,7 +53,7 @@ def _own_file(settings: Settings) -> Path | None:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         raise InvalidInput(f"The registry of agents {path} does not exist; write it, or correct CODER_AGENTS_FILE.") from error
     except OSError as error:

@@ -6,6 +6,7 @@ Run as `opencode_standin.py serve --port 0 --hostname 127.0.0.1`. What a prompt 
     write PATH: TEXT    a tool call that writes a file                        run COMMAND   one that runs a command
     ask COMMAND         one that asks first, or says `denied: <message>`      crash CODE    the server exits
     cut                 the event stream breaks here                          lose TEXT     said while nobody hears: the stream is cut first
+    much BYTES          a text of that size, said while nobody hears
     huge BYTES          a text of that size in deltas of 64 KiB, no whole     line BYTES    one event of that size
     garbage             events that are no JSON, and no event                 invalid       a text with bytes that are no UTF-8
     flood BYTES         that much noise beside the answer                     mutter        bytes that are no UTF-8 beside it
@@ -134,6 +135,9 @@ class Turn(threading.Thread):
     def do_lose(self, text: str) -> None:
         house.send(None)
         self.part({"id": new("prt"), "type": "text", "text": text, "time": {"start": 1, "end": 2}}, heard=False)
+
+    def do_much(self, size: str) -> None:
+        self.do_lose("x" * int(size))
 
     def do_think(self, text: str) -> None:
         self.do_say(text, kind="reasoning")

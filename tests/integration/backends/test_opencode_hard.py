@@ -106,6 +106,19 @@ async def test_a_session_that_is_idle_without_an_end_is_a_sentence(made: House) 
     assert "did not end its answer" in played.error.message
 
 
+@pytest.mark.parametrize("script", ["say x\nmuch 17000000\nask sleep 2\nsay after", "say x\nmuch 17000000\nstale"])
+async def test_a_turn_whose_messages_are_too_long_to_be_read_again_ends_as_the_status_says(
+    made: House, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr(opencode_turn, "IDLE_SECONDS", 0.5)
+    played = await made.chat("a").play(script)
+    assert played.error is None
+    assert played.session is not None
+    assert played.transcript.text == ("x\n\nafter" if "after" in script else "x")
+    (notice,) = played.of(Notice)
+    assert "longer than 16 MB" in notice.text
+
+
 async def test_a_turn_that_never_answers_can_be_asked_and_left(made: House) -> None:
     chat = made.chat("a")
     async with made.backend.run_turn(chat.turn("say x\nsilent")) as live:

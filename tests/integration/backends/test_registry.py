@@ -41,6 +41,11 @@ def test_a_file_in_the_data_directory_adds_agents_and_changes_fields(tmp_path: P
     assert "qwen" not in agents
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "agents.toml").write_text("\ufeff[goose]\nmultiplex = false\n", "utf-8")
+    assert not read_registry(settings(tmp_path)).agents["goose"].multiplex
+
+
 def test_a_named_file_is_used_instead(tmp_path: Path) -> None:
     (tmp_path / "agents.toml").write_text("broken = ")
     (tmp_path / "own.toml").write_text('[mine]\nprotocol = "acp"\ncommand = ["mine"]\n')
@@ -54,8 +59,15 @@ def test_a_named_file_is_used_instead(tmp_path: Path) -> None:
         (b"\xff", ["is not TOML", "utf-8"]),
         ("[mine]\nprotocol = 'telnet'\ncommand = ['mine']\n", ["agent mine, field protocol", "'opencode', 'acp' or 'pty'"]),
         ("[mine]\nprotocol = 'acp'\n", ["agent mine, field command"]),
-        ("[mine]\nprotocol = 'acp'\ncommand = ['mine']\nspeed = 3\n", ["agent mine, field speed", "correct it"]),
-        ("[native]\nprotocol = 'acp'\ncommand = ['mine']\n", ["not native"]),
+        ("[mine]\nprotocol = 'acp'\ncommand = ['mine']\nspeed = 3\n", ["agent mine, field speed: there is no such field; correct it."]),
+        (
+            "[mine]\nprotocol = 'acp'\ncomand = ['mine']\n",
+            ["agent mine, field comand: there is no such field, command may be meant; correct it."],
+        ),
+        ("[native]\nprotocol = 'acp'\ncommand = ['mine']\n", ["is not native"]),
+        ("[goose-offline]\nprotocol = 'acp'\ncommand = ['mine']\n", ["nor ends in -offline", "'goose-offline' is not"]),
+        ("['opencode.entrance']\nprotocol = 'acp'\ncommand = ['mine']\n", ["or .entrance", "'opencode.entrance' is not"]),
+        ("[setup]\nprotocol = 'acp'\ncommand = ['mine']\n", ["'setup' is not"]),
         ("[goose]\nmultiplex = 'perhaps'\n", ["agent goose, field multiplex"]),
         ("[goose]\ncommand = 'goose acp'\n", ["agent goose, field command: Input should be a valid list; correct it."]),
         ("[goose]\nnetwork_hosts = ['pypi.org']\n", ["field network_hosts.0: 'pypi.org' is no host and port; write for example"]),
@@ -74,7 +86,19 @@ def test_a_named_file_is_used_instead(tmp_path: Path) -> None:
         ("[mine]\nprotocol = 'pty'\ncommand = ['mine', '{promt}']\n", ["agent mine: {promt} is no placeholder; {prompt} may be meant"]),
     ],
     ids=[
-        *("no table", "no text", "protocol", "no command", "unknown field", "native", "built-in"),
+        *(
+            "no table",
+            "no text",
+            "protocol",
+            "no command",
+            "unknown field",
+            "misspelt field",
+            "native",
+            "offline",
+            "entrance",
+            "setup",
+            "built-in",
+        ),
         *("no list", "no port", "an address", "no such port"),
         *("empty program", "NUL", "no variable", "NUL in a variable", "file elsewhere", "file above", "a turn's placeholder", "misspelt"),
     ],
