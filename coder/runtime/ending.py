@@ -13,7 +13,7 @@ from coder.runtime.inflight import Stop
 from coder.runtime.narration import Narration
 from coder.runtime.watchdog import Limits
 from coder.task import AgentSession, Ending, Outcome, Reason, Task
-from coder.transcript import Transcript
+from coder.transcript import Transcript, clean
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Course:
     def tell_notices(self) -> None:
         """Let watchers know coder's own notices, as they know the agent's."""
         fresh, self.told = self.notices[self.told :], len(self.notices)
-        self.narration.said(map(Notice, fresh), self.transcript.usage)
+        self.narration.said((Notice(clean(notice)) for notice in fresh), self.transcript.usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,14 @@ def stopped_end(why: Stop, course: Course, limits: Limits) -> End:
 
 def ending_of(course: Course, end: End, snapshot: Snapshot | None, unsnapshotted: bool) -> Ending:
     """Everything the turn came to, as it is stored."""
-    transcript = course.transcript
+    transcript, session = course.transcript, course.agent_session
     usage = transcript.usage
     return Ending(
         task=course.task,
         outcome=end.outcome,
         reason=end.reason,
-        error=end.error,
-        notices=(*course.notices, *transcript.notices),
+        error=clean(end.error) if end.error else None,
+        notices=(*map(clean, course.notices), *transcript.notices),
         text=transcript.text,
         reasoning=transcript.reasoning,
         tool_calls=transcript.tool_calls_json(),
@@ -106,7 +106,7 @@ def ending_of(course: Course, end: End, snapshot: Snapshot | None, unsnapshotted
         snapshot=snapshot,
         snapshot_number=course.worktree.snapshots + 1 if course.worktree else 0,
         unsnapshotted=unsnapshotted,
-        agent_session=course.agent_session,
+        agent_session=session if session is not None and clean(session.id) == session.id else None,
         agent_started=course.agent_started,
         asked=course.asked,
     )
@@ -119,7 +119,7 @@ def smaller(ending: Ending, error: Exception) -> Ending:
         ending,
         outcome=Outcome.FAILED,
         reason=Reason.DISK if isinstance(error, DiskFull) else Reason.INTERNAL,
-        error=f"The end of this turn could not be stored whole ({sentence}); the work is still in the session's worktree.",
+        error=f"The end of this turn could not be stored whole ({clean(sentence)}); the work is still in the session's worktree.",
         snapshot=None,
         unsnapshotted=ending.snapshot is not None or ending.unsnapshotted,
     )

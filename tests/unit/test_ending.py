@@ -14,7 +14,7 @@ from coder.routing import Route
 from coder.runtime.ending import Course, End, ending_of, smaller, stopped_end
 from coder.runtime.inflight import Stop
 from coder.runtime.watchdog import Limits
-from coder.task import Outcome, Project, Reason, Task, TaskState
+from coder.task import AgentSession, Outcome, Project, Reason, Task, TaskState
 from coder.transcript import Transcript
 
 ID = UUID(int=1)
@@ -44,6 +44,16 @@ def test_why_a_turn_was_stopped_says_how_it_ends(why: Stop, seen: bool, outcome:
     if outcome in (Outcome.FAILED, Outcome.INTERRUPTED):
         assert end.error is not None
         assert end.error.endswith(".")
+
+
+def test_what_an_agent_said_last_is_stored_without_what_the_database_refuses() -> None:
+    made = course()
+    made.notices.append("it wrote a\0b")
+    made.agent_session = AgentSession("its\0own", "hash", "0/agent")
+    ending = ending_of(made, End(Outcome.FAILED, Reason.PROVIDER, "it said: \0 \ud800"), None, False)
+    assert (ending.error, ending.notices) == ("it said: \ufffd \ufffd", ("it wrote a\ufffdb",))
+    assert ending.agent_session is None, "a session of no name that can be stored is not gone on with"
+    assert "\0" not in str(smaller(ending, ValueError("\0")).error)
 
 
 def test_every_way_to_stop_a_turn_has_an_end() -> None:
