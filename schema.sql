@@ -2215,7 +2215,7 @@ begin
     return 'allowed_once';
 end $$;
 
-create function coder.permission_before_update() returns trigger language plpgsql as $$
+create function coder.permission_before_write() returns trigger language plpgsql as $$
 begin
     perform coder.refuse('CD422', format(
         'Permission %s is written by coder alone; answer it with coder.allow(%L), coder.deny(%L, message) or coder.answer(%L, answers).',
@@ -2224,7 +2224,10 @@ begin
 end $$;
 create trigger permissions_before_update before update on permissions for each row
     when (current_setting('coder.actor', true) is distinct from 'node' and pg_trigger_depth() = 0)
-    execute function coder.permission_before_update();
+    execute function coder.permission_before_write();
+-- Its agent would wait for ever. What was answered may be tidied away, and goes with its task or session.
+create trigger permissions_before_delete before delete on permissions for each row
+    when (old.state = 'requested' and pg_trigger_depth() = 0) execute function coder.permission_before_write();
 
 -- Change what is given of a project; null leaves it as it is, an empty setup command takes it away.
 create function coder.set_project(

@@ -111,6 +111,7 @@ def test_what_is_not_acceptable(bench: Bench, node: Node) -> None:
         ("CD422", ["empty one"], f"select coder.answer('{asked.id}', array[' '])"),
         ("CD422", ["one answer", "2"], f"select coder.answer('{asked.id}', array['a', 'b'])"),
         ("CD422", ["written by coder alone"], f"update permissions set state = 'allowed_once' where id = '{row.id}'"),
+        ("CD422", ["written by coder alone"], f"delete from permissions where id = '{row.id}'"),
         ("CD422", ["empty"], "select coder.add_rule('shop', 'bash', '')"),
         ("CD404", ["no project"], "select coder.add_rule('nope', 'bash', 'x')"),
         ("CD404", ["no session"], f"select coder.add_rule('shop', 'bash', 'x', '{uuid4()}')"),
