@@ -209,4 +209,32 @@ describe("a line", () => {
     expect(server.sockets).toHaveLength(1);
     expect(states.at(-1)).toEqual({ is: "closed" });
   });
+
+  it("sees a surface over all sockets, until it is not wanted any more", () => {
+    const surface = (seq: number): Frame => ({
+      type: "surface",
+      seq,
+      session_id: "s1",
+      surface: "cache-warming",
+      state: {},
+    });
+    const asked = () => server.last.sent.filter((each) => each.type.startsWith("surface."));
+    server.last.welcome();
+    line.see("s1", "cache-warming");
+    expect(asked()).toHaveLength(1);
+    server.last.tell(surface(1));
+    expect(told).toEqual([surface(1)]);
+    server.last.break();
+    world.pass(10_000);
+    server.last.welcome("replay");
+    expect(asked()).toEqual([]); // it was answered
+    server.last.break();
+    world.pass(10_000);
+    server.last.welcome("reset");
+    expect(asked()).toEqual([{ type: "surface.subscribe", session_id: "s1", surface: "cache-warming" }]);
+    line.unsee("s1", "cache-warming");
+    server.last.tell(surface(7));
+    expect(told).toHaveLength(1);
+    expect(asked()).toHaveLength(2);
+  });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { answer, EMPTY, fold, shows, type View } from "../src/live/transcript";
+import { answer, EMPTY, fold, prepend, shows, type View } from "../src/live/transcript";
 import type { SessionFrame, StoredMessage, ToolCall } from "../src/live/wire";
 
 const S = { session_id: "s1", seq: 1 };
@@ -42,7 +42,7 @@ const message = (
   error: null,
   client_message_id,
 });
-const all = (...frames: SessionFrame[]): View => frames.reduce(fold, EMPTY);
+const all = (...frames: SessionFrame[]): View => frames.reduce((view, frame) => fold(view, frame), EMPTY);
 
 describe("folding", () => {
   it("joins the deltas of a part and orders parts by number, whatever order they come in", () => {
@@ -149,5 +149,35 @@ describe("folding", () => {
     const running = all(started);
     expect(shows(running, "m-2", 42)).toBe(false);
     expect(shows(fold(running, { ...T, type: "message_started", role: "user", text: "hi" }), "m-2", 42)).toBe(true);
+  });
+
+  it("holds older messages that were read for it, as long as nothing is missing before the history", () => {
+    const [one, two, three] = [message(1, "user"), message(2, "user"), message(3, "user")];
+    const history = (messages: StoredMessage[], more: boolean): SessionFrame => ({
+      ...S,
+      type: "session_history",
+      messages,
+      queued: [],
+      more,
+      change_id: null,
+    });
+    const read = prepend(all(history([three], true)), 3, [two, one], false);
+    expect(read.messages).toEqual([one, two, three]);
+    expect(read.more).toBe(false);
+    expect(prepend(read, 3, [two], true)).toBe(read); // asked for twice
+    expect(fold(read, history([two, three, message(4, "user")], true)).messages.map((each) => each.ordinal)).toEqual([
+      1, 2, 3, 4,
+    ]);
+    const later = fold(read, history([message(9, "user")], true));
+    expect(later.messages.map((each) => each.ordinal)).toEqual([9]);
+    expect(later.more).toBe(true);
+  });
+
+  it("holds the surfaces that are seen, over histories", () => {
+    const view = all({ ...S, type: "surface", surface: "cache-warming", state: { enabled: true } });
+    expect(view.surfaces).toEqual({ "cache-warming": { enabled: true } });
+    expect(
+      fold(view, { ...S, type: "session_history", messages: [], queued: [], more: false, change_id: null }).surfaces,
+    ).toBe(view.surfaces);
   });
 });

@@ -8,6 +8,7 @@ import type { components, paths } from "./schema";
 export type Schemas = components["schemas"];
 export type Task = Schemas["Task"];
 export type Session = Schemas["Session"];
+export type OneSession = Schemas["OneSession"];
 export type Change = Schemas["Change"];
 export type ListedChange = Schemas["ListedChange"];
 export type ChangedFile = Schemas["ChangedFile"];

@@ -81,6 +81,15 @@ export const task = (id: number) =>
     queryFn: () => told(GET("/api/v1/tasks/{task}", { params: { path: { task: id } } })),
   });
 
+/** The session's latest task; `turns`: so many it had when it was asked for. */
+export const latestTask = (session: string, turns: number) =>
+  queryOptions({
+    queryKey: ["tasks", "latest", session, turns],
+    queryFn: async () =>
+      (await told(GET("/api/v1/tasks", { params: { query: { session_id: session, limit: 1 } } }))).items[0] ?? null,
+    placeholderData: (before) => before,
+  });
+
 export const session = (id: string) =>
   queryOptions({
     queryKey: ["session", id],
@@ -91,7 +100,7 @@ export const session = (id: string) =>
 export const changesOf = (id: string) =>
   queryOptions({
     queryKey: ["changes", "session", id],
-    queryFn: () => told(GET("/api/v1/changes", { params: { query: { session_id: id, limit: 50 } } })),
+    queryFn: () => told(GET("/api/v1/changes", { params: { query: { session_id: id, limit: 200 } } })),
     refetchInterval: SOON,
   });
 

@@ -4,6 +4,7 @@ import { key } from "../api/client";
 import type { LineState, Socket } from "../live/line";
 import { Live, type Outgoing } from "../live/live";
 import type { View } from "../live/transcript";
+import { complain } from "./said";
 
 function open(): Socket {
   const address = new URL("/api/v1/ws", location.href);
@@ -11,7 +12,7 @@ function open(): Socket {
   return new WebSocket(address, ["coder.v1", `key.${key.get() ?? ""}`]) as Socket;
 }
 
-export const live = new Live({ open, store: sessionStorage });
+export const live = new Live({ open, store: sessionStorage, complain });
 const listen = (listener: () => void) => live.listen(listener);
 
 /** Be connected as long as somebody is logged in. */
@@ -26,6 +27,12 @@ export function useLine(): LineState {
     };
   }, []);
   return useSyncExternalStore(listen, () => live.state);
+}
+
+/** The state of a surface of a session; undefined until the server told it. */
+export function useSurface(session: string, surface: string): Readonly<Record<string, unknown>> | undefined {
+  useEffect(() => live.see(session, surface), [session, surface]);
+  return useSyncExternalStore(listen, () => live.view(session).surfaces[surface]);
 }
 
 /** A session as it happens. */

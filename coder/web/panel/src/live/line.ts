@@ -4,7 +4,7 @@
  * Frames are handed on in order, each once. What is known survives a broken line as long as the server remembers this client;
  * when it does not (`reset`), everything is subscribed to again, and each history replaces what was known of its session.
  */
-import type { Frame, Operation } from "./wire";
+import type { ChatSubscribe, Frame, Operation, SessionFrame, SurfaceSubscribe } from "./wire";
 
 export const ACK_MS = 5_000;
 export const FIRST_RETRY_MS = 1_000;
@@ -53,6 +53,13 @@ export type LineState =
   | { is: "waiting"; until: number; code: number; reason: string }
   | { is: "closed" };
 
+type Subscription = ChatSubscribe | SurfaceSubscribe;
+
+/** What a subscription or a frame is about: a session, or one of its surfaces. */
+function about(what: Subscription | SessionFrame): string {
+  return "surface" in what ? `${what.session_id} ${what.surface}` : what.session_id;
+}
+
 export interface LineOptions {
   open(): Socket;
   ids: IdStore;
@@ -74,7 +81,8 @@ export class Line {
   private acknowledged = 0;
   private failures = 0;
   private timers: { ack?: unknown; retry?: unknown; silence?: unknown } = {};
-  private readonly wanted = new Set<string>();
+  /** Subscriptions, by what they are about. */
+  private readonly wanted = new Map<string, Subscription>();
   private readonly unanswered = new Set<string>();
 
   constructor(options: LineOptions) {
@@ -103,15 +111,21 @@ export class Line {
 
   /** Watch a session, over all sockets to come. */
   subscribe(session: string): void {
-    if (this.wanted.has(session)) return;
-    this.wanted.add(session);
-    this.ask(session);
+    this.want({ type: "chat.subscribe", session_id: session });
   }
 
   unsubscribe(session: string): void {
-    if (!this.wanted.delete(session)) return;
-    this.unanswered.delete(session);
-    this.send({ type: "chat.unsubscribe", session_id: session });
+    if (this.forget(session)) this.send({ type: "chat.unsubscribe", session_id: session });
+  }
+
+  /** See a surface of a session, over all sockets to come. */
+  see(session: string, surface: string): void {
+    this.want({ type: "surface.subscribe", session_id: session, surface });
+  }
+
+  unsee(session: string, surface: string): void {
+    const operation = { type: "surface.subscribe", session_id: session, surface } as const;
+    if (this.forget(about(operation))) this.send({ ...operation, type: "surface.unsubscribe" });
   }
 
   /** Send an operation, if the line is open; says whether it was. */
@@ -121,9 +135,20 @@ export class Line {
     return true;
   }
 
-  private ask(session: string): void {
-    this.unanswered.add(session);
-    this.send({ type: "chat.subscribe", session_id: session });
+  private want(subscription: Subscription): void {
+    if (this.wanted.has(about(subscription))) return;
+    this.wanted.set(about(subscription), subscription);
+    this.ask(subscription);
+  }
+
+  private forget(what: string): boolean {
+    this.unanswered.delete(what);
+    return this.wanted.delete(what);
+  }
+
+  private ask(subscription: Subscription): void {
+    this.unanswered.add(about(subscription));
+    this.send(subscription);
   }
 
   private renew(): string {
@@ -160,7 +185,8 @@ export class Line {
         if (frame.type === "hello") this.welcome(frame.epoch, frame.answer === "reset");
         else if (frame.type === "ping") this.socket?.send(JSON.stringify({ type: "pong" } satisfies Operation));
         else {
-          if (frame.type === "accepted") this.wanted.add(frame.session_id); // its sender is subscribed
+          if (frame.type === "accepted" && !this.wanted.has(frame.session_id))
+            this.wanted.set(frame.session_id, { type: "chat.subscribe", session_id: frame.session_id }); // its sender is subscribed
           told.push(frame);
         }
         continue;
@@ -171,9 +197,10 @@ export class Line {
         break;
       }
       this.cursor = frame.seq;
-      if (frame.type === "reset") for (const session of this.wanted) this.ask(session);
-      else if (!("session_id" in frame) || this.wanted.has(frame.session_id)) {
-        if (frame.type === "session_history") this.unanswered.delete(frame.session_id);
+      if (frame.type === "reset") for (const each of this.wanted.values()) this.ask(each);
+      else if (frame.type === "accepted" || !("session_id" in frame)) told.push(frame);
+      else if (this.wanted.has(about(frame))) {
+        if (frame.type === "session_history" || frame.type === "surface") this.unanswered.delete(about(frame));
         told.push(frame);
       }
     }
@@ -190,7 +217,7 @@ export class Line {
     this.failures = 0;
     this.acknowledged = 0;
     this.become({ is: "open" });
-    for (const session of reset || fresh ? this.wanted : [...this.unanswered]) this.ask(session);
+    for (const [what, each] of [...this.wanted]) if (reset || fresh || this.unanswered.has(what)) this.ask(each);
   }
 
   private ack(): void {

@@ -6,7 +6,7 @@
  * is the same object until it changes.
  */
 import { type IdStore, Line, type LineState, type Socket, type World, world } from "./line";
-import { EMPTY, fold, shows, type View } from "./transcript";
+import { EMPTY, fold, type HeldMessage, prepend, shows, type View } from "./transcript";
 import type { ChatSend, Frame } from "./wire";
 
 /** A message that was typed here and is not shown by the server yet. */
@@ -24,6 +24,8 @@ export type Store = Pick<Storage, "getItem" | "setItem">;
 export interface LiveOptions {
   open(): Socket;
   store: Store;
+  /** A control of a surface could not be used; the server's own sentence. */
+  complain?(message: string): void;
   world?: World;
 }
 
@@ -34,6 +36,7 @@ const NOTHING: readonly Outgoing[] = [];
 export class Live {
   private readonly line: Line;
   private readonly store: Store;
+  private readonly complain: ((message: string) => void) | undefined;
   private readonly world: World;
   private readonly listeners = new Set<() => void>();
   private readonly watchers = new Map<string, number>();
@@ -43,6 +46,7 @@ export class Live {
 
   constructor(options: LiveOptions) {
     this.store = options.store;
+    this.complain = options.complain;
     this.world = options.world ?? world;
     this.outgoing = JSON.parse(this.store.getItem(OUTGOING) ?? "[]") as Outgoing[];
     const ids: IdStore = {
@@ -98,6 +102,23 @@ export class Live {
     };
   }
 
+  /** See a surface of a session until the answer is called; its state is in the session's view. */
+  see(session: string, surface: string): () => void {
+    this.line.see(session, surface);
+    return () => this.line.unsee(session, surface);
+  }
+
+  /** Use a control of a surface; says whether the line was open for it. */
+  invoke(session: string, surface: string, action: string, value: boolean | number): boolean {
+    return this.line.send({ type: "surface.invoke", session_id: session, surface, action, value });
+  }
+
+  /** Put messages before those of a session's view, as `prepend` says. */
+  prepend(session: string, before: number, older: readonly HeldMessage[], more: boolean): void {
+    this.views.set(session, prepend(this.view(session), before, older, more));
+    this.tell();
+  }
+
   view(session: string): View {
     return this.views.get(session) ?? EMPTY;
   }
@@ -111,7 +132,7 @@ export class Live {
   send(
     session: string,
     text: string,
-    choices: Partial<Pick<ChatSend, "agent" | "model" | "mode_id" | "thinking_option_id">> = {},
+    choices: Partial<Pick<ChatSend, "agent" | "model" | "mode_id" | "thinking_option_id" | "interrupt">> = {},
   ): string {
     const message: ChatSend = {
       ...choices,
@@ -147,13 +168,15 @@ export class Live {
   }
 
   private take(frames: readonly Frame[]): void {
+    const now = new Date(this.world.now()).toISOString();
     for (const frame of frames) {
       if (frame.type === "accepted") this.accepted(frame.client_message_id, frame.task_id, frame.existed);
       else if (frame.type === "error") {
         if (frame.operation === "chat.send" && frame.about !== null)
           this.change(frame.about, { refused: frame.message });
+        else if (frame.operation === "surface.invoke") this.complain?.(frame.message);
       } else if ("session_id" in frame) {
-        this.views.set(frame.session_id, fold(this.view(frame.session_id), frame));
+        this.views.set(frame.session_id, fold(this.view(frame.session_id), frame, now));
       }
     }
     const left = this.outgoing.filter(

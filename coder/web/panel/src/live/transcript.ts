@@ -44,19 +44,24 @@ export interface Turn {
   /** How its answer is stored; null until it is. */
   stored: "complete" | "failed" | "cancelled" | "interrupted" | null;
   /** How it ended; null while it runs. */
-  ended: { state: string; reason: string | null; error: string | null } | null;
+  ended: { state: string; reason: string | null; error: string | null; at: string | null } | null;
 }
 
 export interface View {
   /** Grows with each history, so that a page knows that what it shows was replaced. */
   histories: number;
-  messages: readonly StoredMessage[];
+  messages: readonly HeldMessage[];
   /** Whether there are older messages than these. */
   more: boolean;
   turns: readonly Turn[];
   queued: readonly QueuedMessage[];
   changeId: string | null;
+  /** The states of the surfaces that are seen, by their names. */
+  surfaces: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 }
+
+/** A message of the history; only that of the live view knows the id its sender gave it. */
+export type HeldMessage = Omit<StoredMessage, "client_message_id"> & Partial<Pick<StoredMessage, "client_message_id">>;
 
 export const EMPTY: View = {
   histories: 0,
@@ -65,16 +70,21 @@ export const EMPTY: View = {
   turns: [],
   queued: [],
   changeId: null,
+  surfaces: {},
 };
 
-/** The view after a frame about its session. */
-export function fold(view: View, frame: SessionFrame): View {
+/**
+ * The view after a frame about its session.
+ *
+ * now: when it came; null where nobody wants to know when a turn ended.
+ */
+export function fold(view: View, frame: SessionFrame, now: string | null = null): View {
   switch (frame.type) {
     case "session_history":
       return {
+        ...view,
+        ...withOlder(view, frame.messages, frame.more),
         histories: view.histories + 1,
-        messages: frame.messages,
-        more: frame.more,
         turns: [],
         queued: frame.queued,
         changeId: frame.change_id,
@@ -109,13 +119,29 @@ export function fold(view: View, frame: SessionFrame): View {
     }
     case "surface":
     case "surface_update":
-      return view;
+      return { ...view, surfaces: { ...view.surfaces, [frame.surface]: frame.state } };
     default: {
       const at = view.turns.findLastIndex((each) => each.id === frame.turn_id);
       const turn = view.turns[at];
-      return turn === undefined ? view : { ...view, turns: view.turns.with(at, foldTurn(turn, frame)) };
+      return turn === undefined ? view : { ...view, turns: view.turns.with(at, foldTurn(turn, frame, now)) };
     }
   }
+}
+
+/** A history with the older messages that were read before it, as long as nothing is missing between. */
+function withOlder(view: View, messages: readonly HeldMessage[], more: boolean): Pick<View, "messages" | "more"> {
+  const at = view.messages.findIndex((each) => each.id === messages[0]?.id);
+  return at > 0 ? { messages: [...view.messages.slice(0, at), ...messages], more: view.more } : { messages, more };
+}
+
+/**
+ * The view with older messages that were read for it, newest first.
+ *
+ * before: the `ordinal` they were asked for; when that is not the oldest any more, they belong to a history that was replaced.
+ */
+export function prepend(view: View, before: number, older: readonly HeldMessage[], more: boolean): View {
+  if (view.messages[0]?.ordinal !== before) return view;
+  return { ...view, messages: [...older.toReversed(), ...view.messages], more };
 }
 
 function foldTask(view: View, frame: Extract<SessionFrame, { type: "task_state" }>): View {
@@ -137,7 +163,7 @@ type TurnFrame = Exclude<
   { type: "session_history" | "task_state" | "change_pending" | "turn_started" | "surface" | "surface_update" }
 >;
 
-function foldTurn(turn: Turn, frame: TurnFrame): Turn {
+function foldTurn(turn: Turn, frame: TurnFrame, now: string | null): Turn {
   // Whatever is said after a retry was announced ends the wait for it.
   const on: Turn = turn.retry === null ? turn : { ...turn, retry: null };
   switch (frame.type) {
@@ -166,7 +192,11 @@ function foldTurn(turn: Turn, frame: TurnFrame): Turn {
     case "message_complete":
       return { ...on, stored: frame.state, permissions: [] };
     case "turn_ended":
-      return { ...on, permissions: [], ended: { state: frame.state, reason: frame.reason, error: frame.error } };
+      return {
+        ...on,
+        permissions: [],
+        ended: { state: frame.state, reason: frame.reason, error: frame.error, at: now },
+      };
   }
 }
 

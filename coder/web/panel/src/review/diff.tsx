@@ -10,8 +10,8 @@ import type { ReviewFile } from "./model";
 import classes from "./review.module.css";
 import { THEMES } from "./themes";
 
-const POOL = { workerFactory: () => new DiffWorker(), poolSize: 2 };
-const HIGHLIGHTING = { theme: THEMES, preferredHighlighter: "shiki-js" as const };
+export const POOL = { workerFactory: () => new DiffWorker(), poolSize: 2 };
+export const HIGHLIGHTING = { theme: THEMES, preferredHighlighter: "shiki-js" as const };
 
 export interface DiffHandle {
   show(path: string): void;

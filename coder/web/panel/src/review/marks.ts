@@ -3,6 +3,10 @@ import { useCallback, useMemo, useSyncExternalStore } from "react";
 import type { Marks, Verdict } from "./parts";
 
 const listeners = new Set<() => void>();
+// Another tab of this browser writes into the same store.
+window.addEventListener("storage", () => {
+  for (const listener of listeners) listener();
+});
 const listen = (listener: () => void) => {
   listeners.add(listener);
   return () => listeners.delete(listener);

@@ -23,7 +23,7 @@ export function filesOf(change: Pick<Change, "id" | "diff" | "files" | "fingerpr
 }
 
 /** A diff in a language that has colours here, else as plain text. */
-function coloured(diff: FileDiffMetadata): FileDiffMetadata {
+export function coloured(diff: FileDiffMetadata): FileDiffMetadata {
   return getFiletypeFromFileName(diff.name) in bundledLanguages ? diff : { ...diff, lang: "text" };
 }
 

@@ -5,6 +5,7 @@ import { useState } from "react";
 import { POST, told } from "../api/client";
 import { complain } from "../app/said";
 import type { PermissionRequest, PermissionRequested, Question } from "../live/wire";
+import { useStored } from "../review/marks";
 import classes from "./session.module.css";
 
 export function Asked({ frame }: { frame: PermissionRequested }) {
@@ -16,7 +17,7 @@ export function Asked({ frame }: { frame: PermissionRequested }) {
 }
 
 function Permitted({ id, request }: { id: string; request: PermissionRequest }) {
-  const [message, setMessage] = useState("");
+  const [message, setMessage] = useStored(`draft.asked.${id}`);
   const path = { params: { path: { permission_id: id } } };
   const answer = useMutation({
     mutationFn: (scope: "once" | "session" | "project" | null) =>
@@ -24,10 +25,11 @@ function Permitted({ id, request }: { id: string; request: PermissionRequest }) 
         ? told(
             POST("/api/v1/permissions/{permission_id}/deny", {
               ...path,
-              body: message.trim() === "" ? {} : { message: message.trim() },
+              body: message === null || message.trim() === "" ? {} : { message: message.trim() },
             }),
           )
         : told(POST("/api/v1/permissions/{permission_id}/allow", { ...path, body: { scope } })),
+    onSuccess: () => setMessage(null),
     onError: complain,
   });
   const busy = answer.isPending || answer.isSuccess;
@@ -52,8 +54,8 @@ function Permitted({ id, request }: { id: string; request: PermissionRequest }) 
           size="xs"
           placeholder="Why not; the agent reads it"
           aria-label="Why not"
-          value={message}
-          onChange={(event) => setMessage(event.currentTarget.value)}
+          value={message ?? ""}
+          onChange={(event) => setMessage(event.currentTarget.value || null)}
         />
         <Button size="xs" variant="default" color="red" disabled={busy} onClick={() => answer.mutate(null)}>
           Deny
@@ -65,8 +67,8 @@ function Permitted({ id, request }: { id: string; request: PermissionRequest }) 
 
 function Questioned({ id, question }: { id: string; question: Question }) {
   const [picked, setPicked] = useState<string[]>([]);
-  const [own, setOwn] = useState("");
-  const answers = [...picked, ...(own.trim() === "" ? [] : [own.trim()])];
+  const [own, setOwn] = useStored(`draft.asked.${id}`);
+  const answers = [...picked, ...(own === null || own.trim() === "" ? [] : [own.trim()])];
   const send = useMutation({
     mutationFn: () =>
       told(
@@ -75,6 +77,7 @@ function Questioned({ id, question }: { id: string; question: Question }) {
           body: { answers },
         }),
       ),
+    onSuccess: () => setOwn(null),
     onError: complain,
   });
   return (
@@ -109,9 +112,9 @@ function Questioned({ id, question }: { id: string; question: Question }) {
           size="xs"
           placeholder="In your own words"
           aria-label="In your own words"
-          value={own}
+          value={own ?? ""}
           onChange={(event) => {
-            setOwn(event.currentTarget.value);
+            setOwn(event.currentTarget.value || null);
             if (!question.several) setPicked([]);
           }}
         />

@@ -3,21 +3,33 @@ import { memo } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
 import rehypeSanitize, { defaultSchema } from "rehype-sanitize";
 import remarkGfm from "remark-gfm";
+import { piecesOf } from "./pieces";
 import classes from "./session.module.css";
 
 const SCHEMA = { ...defaultSchema, protocols: { ...defaultSchema.protocols, href: ["http", "https", "mailto"] } };
 const PARTS: Components = {
-  a: ({ href, children }) => (
-    <a href={href} target="_blank" rel="noreferrer noopener nofollow">
-      {children}
-    </a>
-  ),
+  a: ({ href, children }) =>
+    href === undefined ? (
+      children
+    ) : (
+      <a href={href} target="_blank" rel="noreferrer noopener nofollow">
+        {children}
+      </a>
+    ),
   img: ({ alt, src }) => <span className="dim">[picture: {alt || String(src ?? "")}]</span>,
   pre: ({ children }) => (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable with the keyboard
     <pre tabIndex={0}>{children}</pre>
   ),
 };
+
+/** Text that is still being written: in pieces, so that what comes next is all that is read again. */
+export function Growing({ text }: { text: string }) {
+  return piecesOf(text).map((piece, at) => (
+    // biome-ignore lint/suspicious/noArrayIndexKey: pieces only come behind others
+    <Markdown key={at} text={piece} />
+  ));
+}
 
 export const Markdown = memo(function Markdown({ text }: { text: string }) {
   return (

@@ -1,184 +1,226 @@
-/** One turn: what was asked, what the agent thought, did and said, and what it waits for. */
+/** One turn: what was asked, what the agent thought, did and said, and what it waits for; or all of that in one line. */
 import { Button } from "@mantine/core";
-import { CheckIcon, ChevronRightIcon, DotFillIcon, DotIcon, InfoIcon, PersonIcon, XIcon } from "@primer/octicons-react";
+import { CheckIcon, ChevronRightIcon, DotFillIcon, DotIcon, InfoIcon, PersonIcon } from "@primer/octicons-react";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { memo } from "react";
-import { POST, told } from "../api/client";
+import { type ListedChange, POST, told } from "../api/client";
 import { complain, say } from "../app/said";
 import type { Part } from "../live/transcript";
-import type { PlanEntry, ProviderRetry, ToolCall } from "../live/wire";
-import { Age, State, useNow } from "../ui/parts";
+import type { PlanEntry, ProviderRetry } from "../live/wire";
+import { Age, Lines, State, useNow } from "../ui/parts";
 import { Asked } from "./asked";
-import { Markdown } from "./markdown";
+import { useOpen } from "./folds";
+import { Growing, Markdown } from "./markdown";
 import classes from "./session.module.css";
-import type { ShownTurn } from "./turns";
+import { Fold, Tool } from "./tool";
+import { firstLine, type ShownTurn, took } from "./turns";
 
-const STATES: Record<string, string> = { complete: "completed" };
+interface TurnProps {
+  /** The group it is folded with. */
+  group: string;
+  turn: ShownTurn;
+  /** What it left to decide on. */
+  change: ListedChange | undefined;
+  /** It is the last one, so that it can be tried again; `held`: its session waits until somebody says what becomes of it. */
+  last: "held" | boolean;
+}
 
-export const TurnView = memo(function TurnView({ turn }: { turn: ShownTurn }) {
+export const TurnView = memo(function TurnView({ group, turn, change, last }: TurnProps) {
+  const name = `${group}/${turn.key}`;
+  const [open, setOpen] = useOpen(name, true);
+  const state = turn.state === "complete" ? "completed" : turn.state;
+  const facts = (
+    <>
+      {turn.tokens !== null && turn.tokens > 0 && (
+        <span className="num">{turn.tokens.toLocaleString("en")} tokens</span>
+      )}
+      {turn.endedAt !== null && turn.prompt !== null && <span className="num">{took(turn.at, turn.endedAt)}</span>}
+    </>
+  );
+  if (!open) {
+    const said = turn.parts.findLast((each) => each.kind === "text");
+    return (
+      <article className={classes.folded} aria-label={`Turn of task ${turn.taskId}`}>
+        <button type="button" className={classes.line} aria-expanded={false} onClick={() => setOpen(true)}>
+          <ChevronRightIcon size={14} className={classes.turnable} />
+          <State is={state} />
+          <span className={classes.asked}>{firstLine(turn.prompt ?? "")}</span>
+          <span className={classes.peek}>{turn.error ?? firstLine(said?.kind === "text" ? said.text : "")}</span>
+          <span className={classes.figures}>
+            {facts}
+            {change !== undefined && <Lines added={change.additions} removed={change.deletions} />}
+          </span>
+        </button>
+      </article>
+    );
+  }
   return (
     <article className={classes.turn} aria-label={`Turn of task ${turn.taskId}`}>
-      {turn.prompt !== null && (
-        <div className={classes.prompt}>
+      <div className={classes.prompt}>
+        <button
+          type="button"
+          className={classes.folder}
+          aria-expanded
+          aria-label="Fold this turn"
+          onClick={() => setOpen(false)}
+        >
+          <ChevronRightIcon size={14} className={classes.turnable} />
           <PersonIcon size={16} />
-          <div>{turn.prompt}</div>
-        </div>
-      )}
+        </button>
+        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable with the keyboard */}
+        <div tabIndex={0}>{turn.prompt ?? "…"}</div>
+      </div>
       <div className={classes.answer}>
         {turn.parts.map((part) => (
-          <PartView key={part.part} part={part} running={turn.state === "running" && part === turn.parts.at(-1)} />
+          <PartView
+            key={part.part}
+            name={`${name}/${part.part}`}
+            part={part}
+            running={turn.state === "running" && part === turn.parts.at(-1)}
+          />
         ))}
         {turn.plan.length > 0 && <Plan entries={turn.plan} />}
         {turn.permissions.map((each) => (
           <Asked key={each.permission_id} frame={each} />
         ))}
         {turn.retry !== null && <Retry taskId={turn.taskId} retry={turn.retry} />}
+        {last === "held" && <Held taskId={turn.taskId} />}
         <div className={classes.foot}>
-          <State is={STATES[turn.state] ?? turn.state} />
+          <State is={state} />
           {turn.error !== null && <span className="bad">{turn.error}</span>}
           {turn.agent !== null && <span>{turn.agent}</span>}
           {turn.attempt > 1 && <span>attempt {turn.attempt}</span>}
-          {turn.usage !== null && (
-            <span className="num">
-              {(turn.usage.input_tokens + turn.usage.output_tokens).toLocaleString("en")} tokens
-            </span>
+          {facts}
+          {turn.state === "running" ? <Elapsed since={turn.at} /> : <Age of={turn.endedAt ?? turn.at} />}
+          {change !== undefined && (
+            <Link to="/changes/$id" params={{ id: change.id }} search={{}}>
+              <Lines added={change.additions} removed={change.deletions} /> · {change.state}
+            </Link>
           )}
-          <Age of={turn.endedAt ?? turn.at} />
+          {last === true && ["failed", "cancelled"].includes(turn.state) && <Again taskId={turn.taskId} />}
         </div>
       </div>
     </article>
   );
 });
 
-function PartView({ part, running }: { part: Part; running: boolean }) {
-  if (part.kind === "text") return <Markdown text={part.text} />;
+function Elapsed({ since }: { since: string }) {
+  return <span className="num">{took(since, new Date(useNow()).toISOString())}</span>;
+}
+
+function PartView({ name, part, running }: { name: string; part: Part; running: boolean }) {
+  if (part.kind === "text") return running ? <Growing text={part.text} /> : <Markdown text={part.text} />;
   if (part.kind === "notice")
     return (
       <p className={classes.notice}>
         <InfoIcon size={14} /> {part.text}
       </p>
     );
-  if (part.kind === "tool") return <Tool call={part.call} />;
+  if (part.kind === "tool") return <Tool name={name} call={part.call} />;
   return (
-    <details className={classes.fold}>
-      <summary>
-        <ChevronRightIcon size={14} className={classes.turnable} />
-        <span className="dim">{running ? "Thinking…" : "Thought"}</span>
-        <span className={classes.peek}>{part.text.trim().split("\n").at(-1)}</span>
-      </summary>
+    <Fold
+      name={name}
+      head={
+        <>
+          <span className="dim">{running ? "Thinking…" : "Thought"}</span>
+          <span className={classes.peek}>{part.text.trim().split("\n").at(-1)}</span>
+        </>
+      }
+    >
       <div className={classes.thought}>{part.text}</div>
-    </details>
+    </Fold>
   );
 }
 
-const TOOL = {
-  running: [DotFillIcon, "running", "var(--accent)"],
-  completed: [CheckIcon, "completed", "var(--good)"],
-  failed: [XIcon, "failed", "var(--bad)"],
+const STEPS = {
+  completed: [CheckIcon, "done"],
+  in_progress: [DotFillIcon, "in progress"],
+  pending: [DotIcon, "to do"],
 } as const;
-
-/** The one thing of a call's arguments that says what it is about. */
-function gist(call: ToolCall): string {
-  try {
-    const input = JSON.parse(call.input) as unknown;
-    if (typeof input === "string") return input;
-    if (typeof input === "object" && input !== null) {
-      const fields = input as Record<string, unknown>;
-      const told = ["command", "path", "file_path", "filePath", "pattern", "url", "query"]
-        .map((name) => fields[name])
-        .find((each) => typeof each === "string");
-      return String(told ?? Object.values(fields).find((each) => typeof each === "string") ?? "");
-    }
-  } catch {
-    return call.input;
-  }
-  return "";
-}
-
-function Tool({ call }: { call: ToolCall }) {
-  const [Icon, word, colour] = TOOL[call.status];
-  return (
-    <details className={classes.fold}>
-      <summary>
-        <ChevronRightIcon size={14} className={classes.turnable} />
-        <span style={{ color: colour }} title={word}>
-          <Icon size={14} aria-label={word} />
-        </span>
-        <span className={classes.tool}>{call.name}</span>
-        <code className={classes.peek}>{gist(call).split("\n")[0]}</code>
-        {call.exit_code !== null && call.exit_code !== 0 && <span className="bad num">exit {call.exit_code}</span>}
-      </summary>
-      <div className={classes.call}>
-        <h4>Input</h4>
-        <Block text={pretty(call.input)} />
-        {call.output !== "" && (
-          <>
-            <h4>Output{call.exit_code !== null && ` · exit ${call.exit_code}`}</h4>
-            <Block text={call.output} />
-          </>
-        )}
-      </div>
-    </details>
-  );
-}
-
-function Block({ text }: { text: string }) {
-  return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable with the keyboard
-    <pre tabIndex={0}>{text}</pre>
-  );
-}
-
-function pretty(json: string): string {
-  try {
-    const value = JSON.parse(json) as unknown;
-    if (typeof value === "string") return value;
-    if (typeof value === "object" && value !== null && Object.keys(value).length === 1) {
-      const only = Object.values(value)[0];
-      if (typeof only === "string") return only;
-    }
-    return JSON.stringify(value, null, 2);
-  } catch {
-    return json;
-  }
-}
 
 function Plan({ entries }: { entries: readonly PlanEntry[] }) {
   return (
-    <ul className={classes.plan} aria-label="Plan">
-      {entries.map((each) => (
-        <li key={each.text} data-status={each.status}>
-          {each.status === "completed" ? (
-            <CheckIcon size={14} aria-label="done" />
-          ) : each.status === "in_progress" ? (
-            <DotFillIcon size={14} aria-label="in progress" />
-          ) : (
-            <DotIcon size={14} aria-label="to do" />
-          )}
-          {each.text}
-        </li>
-      ))}
-    </ul>
+    <section className={classes.plan} aria-label="Plan">
+      <h3 className="num">
+        Plan · {entries.filter((each) => each.status === "completed").length} of {entries.length} done
+      </h3>
+      <ul>
+        {entries.map((each, at) => {
+          const [Icon, word] = STEPS[each.status];
+          return (
+            // biome-ignore lint/suspicious/noArrayIndexKey: two steps may be called the same
+            <li key={at} data-status={each.status}>
+              <Icon size={14} aria-label={word} />
+              <span>{each.text}</span>
+            </li>
+          );
+        })}
+      </ul>
+    </section>
+  );
+}
+
+/** What may become of a task that has ended; the session's own page is where one sees it go on. */
+function useTask(taskId: number) {
+  const cache = useQueryClient();
+  const { isPending, isSuccess, mutate } = useMutation({
+    mutationFn: (what: "retry" | "resume" | "dismiss" | "retry-now") =>
+      told(POST(`/api/v1/tasks/{task}/${what}`, { params: { path: { task: taskId } } })),
+    onSuccess: (_, what) => {
+      if (what === "dismiss") say(`Task ${taskId} is dismissed; its session goes on.`);
+      void cache.invalidateQueries({ queryKey: ["session"] });
+    },
+    onError: complain,
+  });
+  return { busy: isPending || isSuccess, act: mutate };
+}
+
+function Again({ taskId }: { taskId: number }) {
+  const { busy, act } = useTask(taskId);
+  return (
+    <Button size="compact-xs" variant="default" disabled={busy} onClick={() => act("retry")}>
+      Try again
+    </Button>
+  );
+}
+
+function Held({ taskId }: { taskId: number }) {
+  const { busy, act } = useTask(taskId);
+  return (
+    <section className={classes.card} aria-label="The session waits for a decision">
+      <div>
+        <strong>This turn was interrupted.</strong> The session waits until you say what becomes of it.
+      </div>
+      <div className={classes.answers}>
+        <Button size="xs" disabled={busy} onClick={() => act("resume")}>
+          Go on
+        </Button>
+        <Button size="xs" variant="default" disabled={busy} onClick={() => act("retry")}>
+          From the beginning
+        </Button>
+        <Button size="xs" variant="default" disabled={busy} onClick={() => act("dismiss")}>
+          Leave it
+        </Button>
+      </div>
+    </section>
   );
 }
 
 function Retry({ taskId, retry }: { taskId: number; retry: ProviderRetry }) {
+  const { busy, act } = useTask(taskId);
   const left = Math.max(0, Math.ceil((Date.parse(retry.retry_at) - useNow()) / 1000));
-  const now = () =>
-    told(POST("/api/v1/tasks/{task}/retry-now", { params: { path: { task: taskId } } })).then(
-      () => say("Asked again."),
-      complain,
-    );
   return (
-    <div className={classes.card} role="status">
+    <section className={classes.card} aria-label="The provider failed">
       <div>
         <strong>The model's provider failed{retry.code !== null && ` (${retry.code})`}.</strong> {retry.message}
-        <div className="dim num">
+        <div className="dim num" role="timer">
           Try {retry.attempt + 2} {left > 0 ? `in ${left} s` : "now"}
         </div>
       </div>
-      <Button size="xs" variant="default" onClick={now}>
+      <Button size="xs" variant="default" disabled={busy} onClick={() => act("retry-now")}>
         Try now
       </Button>
-    </div>
+    </section>
   );
 }
