@@ -1,19 +1,15 @@
 /** The bar below a hunk: what becomes of it. */
 import { CheckIcon, CommentIcon, XIcon } from "@primer/octicons-react";
 import { Key } from "../ui/parts";
-import type { Piece, Verdict } from "./parts";
+import { useDesk } from "./desk";
+import type { Piece } from "./parts";
 import classes from "./review.module.css";
 
-interface HunkBarProps {
-  piece: Piece;
-  verdict: Verdict | undefined;
-  current: boolean;
-  open: boolean;
-  mark(verdict: Verdict): void;
-  comment(): void;
-}
+const SAID = { approve: " will be approved", reject: " will be refused" };
 
-export function HunkBar({ piece, verdict, current, open, mark, comment }: HunkBarProps) {
+export function HunkBar({ piece }: { piece: Piece }) {
+  const { marks, cursor, open, mark, comment } = useDesk();
+  const [verdict, current] = [marks[piece.key], cursor === piece.key];
   const name =
     piece.hunk === null ? "This file" : piece.of === 1 ? "The only hunk" : `Hunk ${piece.hunk} of ${piece.of}`;
   return (
@@ -22,7 +18,7 @@ export function HunkBar({ piece, verdict, current, open, mark, comment }: HunkBa
         {verdict === "approve" && <CheckIcon size={14} />}
         {verdict === "reject" && <XIcon size={14} />}
         {name}
-        {verdict === "approve" ? " will be approved" : verdict === "reject" ? " will be refused" : ""}
+        {verdict !== undefined && SAID[verdict]}
       </span>
       {open && (
         <>
@@ -30,7 +26,7 @@ export function HunkBar({ piece, verdict, current, open, mark, comment }: HunkBa
             type="button"
             className={classes.check}
             aria-pressed={verdict === "approve"}
-            onClick={() => mark("approve")}
+            onClick={() => mark(piece, "approve")}
           >
             Approve {current && <Key of="a" />}
           </button>
@@ -38,14 +34,14 @@ export function HunkBar({ piece, verdict, current, open, mark, comment }: HunkBa
             type="button"
             className={classes.check}
             aria-pressed={verdict === "reject"}
-            onClick={() => mark("reject")}
+            onClick={() => mark(piece, "reject")}
           >
             Refuse {current && <Key of="r" />}
           </button>
           <button
             type="button"
             className={classes.check}
-            onClick={comment}
+            onClick={() => comment(piece)}
             aria-label={`Comment on ${name.toLowerCase()}`}
           >
             <CommentIcon size={12} /> {current && <Key of="c" />}

@@ -1,5 +1,8 @@
-/** What this browser remembers of reviews: which files were seen, as they are in this very diff, and how diffs are laid out. */
-import { useCallback, useMemo, useSyncExternalStore } from "react";
+/** What this browser remembers of reviews: which files were seen, as their diffs were then, which change was looked at last, and how
+ * diffs are laid out. */
+import { useCallback, useEffect, useMemo, useSyncExternalStore } from "react";
+import type { Change } from "../api/client";
+import type { ReviewFile } from "./model";
 import type { Marks, Verdict } from "./parts";
 
 const listeners = new Set<() => void>();
@@ -26,19 +29,46 @@ export function useStored(name: string): [string | null, (value: string | null) 
   return [value, set];
 }
 
-/** The paths that were seen of the diff with this fingerprint, and how to change whether one was. */
-export function useViewed(fingerprint: string): [ReadonlySet<string>, (path: string, seen: boolean) => void] {
-  const [stored, set] = useStored(`viewed.${fingerprint}`);
-  const seen = useMemo(() => new Set<string>(stored === null ? [] : (JSON.parse(stored) as string[])), [stored]);
+/** The paths of a session's files that were seen with the very diff they have now, and how to change whether one was. */
+export function useViewed(
+  session: string,
+  files: readonly ReviewFile[],
+): [ReadonlySet<string>, (path: string, seen: boolean) => void] {
+  const [stored, set] = useStored(`viewed.${session}`);
+  const seen = useMemo(() => (stored === null ? {} : (JSON.parse(stored) as Record<string, string>)), [stored]);
+  const viewed = useMemo(
+    () => new Set(files.filter((each) => seen[each.path] === each.digest).map((each) => each.path)),
+    [files, seen],
+  );
   return [
-    seen,
+    viewed,
     (path, is) => {
-      const next = new Set(seen);
-      if (is) next.add(path);
-      else next.delete(path);
-      set(next.size === 0 ? null : JSON.stringify([...next]));
+      const { [path]: _, ...rest } = seen;
+      const digest = files.find((each) => each.path === path)?.digest;
+      set(JSON.stringify(is && digest !== undefined ? { ...rest, [path]: digest } : rest));
     },
   ];
+}
+
+interface Looked {
+  id: string;
+  fingerprint: string;
+  created: string;
+  /** The change that was looked at before this one. */
+  before: string | null;
+}
+
+/** Remember that a change was looked at; answers the one of its session that was looked at before it, if it says something else. */
+export function useLooked(change: Change): string | null {
+  const [stored, set] = useStored(`looked.${change.session_id}`);
+  const looked = useMemo(() => (stored === null ? null : (JSON.parse(stored) as Looked)), [stored]);
+  const { id, fingerprint, created_at: created } = change;
+  useEffect(() => {
+    if (looked !== null && (looked.id === id || looked.created >= created)) return;
+    const before = looked === null ? null : looked.fingerprint === fingerprint ? looked.before : looked.id;
+    set(JSON.stringify({ id, fingerprint, created, before } satisfies Looked));
+  }, [looked, set, id, fingerprint, created]);
+  return looked?.id === id ? looked.before : null;
 }
 
 /** What is to become of the pieces of the diff with this fingerprint, and how to say it; null: nothing yet. */

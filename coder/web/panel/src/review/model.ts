@@ -7,24 +7,82 @@ export interface ReviewFile {
   /** Also its id in the diff view. */
   path: string;
   file: ChangedFile;
-  /** Null where there is nothing to draw: a binary file, a mode alone. */
-  diff: FileDiffMetadata | null;
+  /** Without hunks where there is nothing to draw: a binary file, a move or a mode alone. */
+  diff: FileDiffMetadata;
+  /** Tells its part of the diff from any other. */
+  digest: string;
 }
 
-/** The files of a change with their diffs. */
-export function filesOf(change: Pick<Change, "id" | "diff" | "files" | "fingerprint">): ReviewFile[] {
-  const parsed = parsePatchFiles(change.diff, { cacheKeyPrefix: change.fingerprint }).flatMap((patch) => patch.files);
-  const byName = new Map(parsed.map((each) => [each.name, each]));
-  const inOrder = parsed.length === change.files.length;
-  return change.files.map((file, at) => {
-    const diff = (inOrder ? parsed[at] : undefined) ?? byName.get(file.path) ?? null;
-    return { path: file.path, file, diff: diff !== null && diff.hunks.length > 0 ? coloured(diff) : null };
+/** The files of a change, or of a comparison, with their diffs. */
+export function filesOf({ diff, files }: Pick<Change, "diff" | "files">): ReviewFile[] {
+  const sections = diff.split(/^(?=diff --git )/m);
+  let at = 0;
+  return files.map((file) => {
+    // Another type is written as a deletion and a creation.
+    const until = at + (file.operation === "type_changed" ? 2 : 1);
+    const section = sections.slice(at, until).join("");
+    at = until;
+    const digest = digestOf(section);
+    return { path: file.path, file, diff: diffOf(file, section, digest), digest };
   });
+}
+
+function diffOf(file: ChangedFile, section: string, digest: string): FileDiffMetadata {
+  const parsed = parsePatchFiles(section, { cacheKeyPrefix: digest }).flatMap((patch) => patch.files);
+  const found = parsed.findLast((each) => each.hunks.length > 0) ?? parsed.at(-1);
+  const missing = found === undefined && { cacheKey: digest, type: TYPES[file.operation] ?? ("change" as const) };
+  return coloured({ ...(found ?? EMPTY), ...missing, name: file.path });
 }
 
 /** A diff in a language that has colours here, else as plain text. */
 export function coloured(diff: FileDiffMetadata): FileDiffMetadata {
   return getFiletypeFromFileName(diff.name) in bundledLanguages ? diff : { ...diff, lang: "text" };
+}
+
+const TYPES: Record<string, FileDiffMetadata["type"]> = { added: "new", deleted: "deleted", renamed: "rename-pure" };
+
+const EMPTY: FileDiffMetadata = {
+  name: "",
+  type: "change",
+  hunks: [],
+  splitLineCount: 0,
+  unifiedLineCount: 0,
+  isPartial: true,
+  deletionLines: [],
+  additionLines: [],
+  deletionCharacterCount: 0,
+  additionCharacterCount: 0,
+};
+
+/** A short name of a text (cyrb53), the same for the same text and hardly ever for another. */
+function digestOf(text: string): string {
+  let [high, low] = [0xdeadbeef, 0x41c6ce57];
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at);
+    high = Math.imul(high ^ code, 2654435761);
+    low = Math.imul(low ^ code, 1597334677);
+  }
+  high = Math.imul(high ^ (high >>> 16), 2246822507) ^ Math.imul(low ^ (low >>> 13), 3266489909);
+  low = Math.imul(low ^ (low >>> 16), 2246822507) ^ Math.imul(high ^ (high >>> 13), 3266489909);
+  return (4294967296 * (2097151 & low) + (high >>> 0)).toString(36);
+}
+
+/** What its lines do not say of a file: why there are none, or what became of its mode; null where nothing. */
+export function remarkOf({ file, diff }: ReviewFile): string | null {
+  const said = modeSaid(file);
+  if (diff.hunks.length === 0) {
+    if (file.old_path !== null) said.unshift(`${file.operation} without an edit`);
+    if (file.additions === null) said.unshift("binary");
+    if (said.length === 0) said.push("empty");
+  }
+  return said.length === 0 ? null : said.join(", ");
+}
+
+function modeSaid({ old_mode: before, new_mode: after }: ChangedFile): string[] {
+  if (before === after || before === "000000" || after === "000000") return [];
+  if (before === "100644" && after === "100755") return ["made executable"];
+  if (before === "100755" && after === "100644") return ["no longer executable"];
+  return [`mode ${before} became ${after}`];
 }
 
 export interface Folder {
@@ -61,7 +119,16 @@ function joined(folder: Folder): Folder {
   return { ...folder, folders: folder.folders.map(joined) };
 }
 
-/** The files in the order the tree shows them. */
-export function inTreeOrder(folder: Folder): ReviewFile[] {
-  return [...folder.folders.flatMap(inTreeOrder), ...folder.files];
+/** One line of the tree: a folder's name, or a file. */
+export type TreeRow = { depth: number; key: string } & ({ folder: Folder } | { file: ReviewFile });
+
+/** The lines of a tree, from the top. */
+export function rowsOf(folder: Folder, depth = 0): TreeRow[] {
+  return [
+    ...folder.folders.flatMap((each): TreeRow[] => [
+      { depth, key: `${each.path}/`, folder: each },
+      ...rowsOf(each, depth + 1),
+    ]),
+    ...folder.files.map((file) => ({ depth, key: file.path, file })),
+  ];
 }

@@ -1,25 +1,27 @@
 /** Review: is this right? The diff, what is known and said about it, and the decision. */
 
 import { ActionIcon, NativeSelect, SegmentedControl, Skeleton, useMatches } from "@mantine/core";
-import type { DiffLineAnnotation } from "@pierre/diffs";
 import { InfoIcon } from "@primer/octicons-react";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { createLazyRoute, Link, useNavigate } from "@tanstack/react-router";
-import { type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { createLazyRoute, useNavigate } from "@tanstack/react-router";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import type { Change, Comment } from "../api/client";
 import { change as changeQuery, changesOf, comments as commentsQuery, openChanges } from "../api/queries";
 import { useKeys } from "../app/keys";
-import { Age, Failed, Hint, Lines, Path, plural, State } from "../ui/parts";
+import { Failed, Hint } from "../ui/parts";
+import { useStable } from "../ui/stable";
 import { About } from "./about";
-import { CommentView, type Spot, Writing } from "./comments";
+import type { Spot } from "./comments";
 import { Decide, OPEN } from "./decide";
+import { DeskProvider } from "./desk";
 import { Diff, type DiffHandle } from "./diff";
-import { HunkBar } from "./hunk";
 import { useMarks, useStored, useViewed } from "./marks";
-import { filesOf, inTreeOrder, type ReviewFile, treeOf } from "./model";
+import { filesOf, rowsOf, treeOf } from "./model";
+import { useNotes } from "./notes";
 import { firstEdit, type Piece, piecesOf, type Verdict } from "./parts";
 import classes from "./review.module.css";
-import { Operation, Tree } from "./tree";
+import { Top } from "./top";
+import { Tree } from "./tree";
 
 export const route = createLazyRoute("/changes/$id")({ component: ReviewPage });
 
@@ -53,16 +55,14 @@ function useFresh(change: Change): void {
   }, [cache, differs, change.id]);
 }
 
-/** What stands between the lines. */
-type Note = { is: "hunk"; piece: Piece } | { is: "comment"; comment: Comment } | { is: "writing"; spot: Spot };
-
 const NONE: Comment[] = [];
+const REST_MS = 100;
 
 function Review({ change }: { change: Change }) {
   useFresh(change);
   const files = useMemo(() => filesOf(change), [change]);
-  const tree = useMemo(() => treeOf(files), [files]);
-  const ordered = useMemo(() => inTreeOrder(tree), [tree]);
+  const rows = useMemo(() => rowsOf(treeOf(files)), [files]);
+  const ordered = useMemo(() => rows.flatMap((row) => ("file" in row ? [row.file] : [])), [rows]);
   const pieces = useMemo(() => piecesOf(ordered), [ordered]);
   const search = route.useSearch() as { file?: string };
   const navigate = useNavigate();
@@ -71,7 +71,7 @@ function Review({ change }: { change: Change }) {
   const [writing, setWriting] = useStored(`writing.${change.id}`);
   const spot = useMemo(() => (writing === null ? null : (JSON.parse(writing) as Spot)), [writing]);
   const setSpot = (at: Spot | null) => setWriting(at === null ? null : JSON.stringify(at));
-  const [viewed, setViewed] = useViewed(change.fingerprint);
+  const [viewed, setViewed] = useViewed(change.session_id, files);
   const [marks, setMark] = useMarks(change.fingerprint);
   const [layout, setLayout] = useStored("diff-layout");
   const [about, setAbout] = useStored("diff-about");
@@ -81,9 +81,11 @@ function Review({ change }: { change: Change }) {
   const split = layout !== "unified" && !phone;
   const diff = useRef<DiffHandle>(null);
   const moving = useRef(false);
+  const resting = useRef(0);
   const open = OPEN.includes(change.state);
 
   const still = useCallback(() => {
+    window.clearTimeout(resting.current);
     moving.current = true;
     requestAnimationFrame(() =>
       requestAnimationFrame(() => {
@@ -175,64 +177,36 @@ function Review({ change }: { change: Change }) {
     },
   ]);
 
-  const notes = useMemo(() => {
-    const found = new Map<string, DiffLineAnnotation<Note>[]>();
-    const put = (path: string, side: "old" | "new", line: number, metadata: Note) => {
-      const here = found.get(path) ?? [];
-      here.push({
-        side: side === "old" ? "deletions" : "additions",
-        lineNumber: line,
-        metadata,
-      } as DiffLineAnnotation<Note>);
-      found.set(path, here);
-    };
-    for (const each of comments)
-      put(each.path, each.side, each.outdated ? 0 : (each.end_line ?? each.line ?? 0), {
-        is: "comment",
-        comment: each,
-      });
-    if (spot !== null) put(spot.path, spot.side, spot.endLine ?? spot.line ?? 0, { is: "writing", spot });
-    if (pieces.length > 1)
-      for (const each of pieces) put(each.path, each.end.side, each.end.line, { is: "hunk", piece: each });
-    return found;
-  }, [comments, spot, pieces]);
-  const drawn = useRef(0);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: each of these changes what notes look like
-  const version = useMemo(() => {
-    drawn.current += 1;
-    return drawn.current;
-  }, [notes, marks, cursor, open]);
-  const note = (each: Note): ReactNode => {
-    if (each.is === "comment") return <CommentView comment={each.comment} changeId={change.id} />;
-    if (each.is === "writing")
-      return (
-        <Writing
-          spot={each.spot}
-          changeId={change.id}
-          close={() => {
-            setSpot(null);
-            // The focus was in the field that is gone; keys go on working from here.
-            (document.activeElement as HTMLElement | null)?.blur();
-          }}
-        />
-      );
-    return (
-      <HunkBar
-        piece={each.piece}
-        verdict={marks[each.piece.key]}
-        current={each.piece.key === cursor}
-        open={open}
-        mark={(verdict) => mark(each.piece, verdict)}
-        comment={() => comment(each.piece)}
-      />
-    );
-  };
+  const notes = useNotes(pieces, comments, spot);
   const talked = useMemo(() => {
     const count = new Map<string, number>();
     for (const each of comments) if (each.state !== "resolved") count.set(each.path, (count.get(each.path) ?? 0) + 1);
     return count;
   }, [comments]);
-  const bare = ordered.filter((each) => each.diff === null);
+  const desk = {
+    changeId: change.id,
+    open,
+    marks,
+    cursor,
+    viewed,
+    mark,
+    comment,
+    view: see,
+    stopWriting: () => {
+      setSpot(null);
+      // The focus was in the field that is gone; keys go on working from here.
+      (document.activeElement as HTMLElement | null)?.blur();
+    },
+  };
+  const scrolledTo = useStable((path: string) => {
+    window.clearTimeout(resting.current);
+    // Nothing but the diff moves while somebody scrolls.
+    if (!moving.current) resting.current = window.setTimeout(() => setCurrent(path), REST_MS);
+  });
+  const pick = useStable((path: string, side: "old" | "new", line: number, endLine: number) => {
+    if (open) setSpot({ path, side, line, endLine });
+  });
+  const openFile = useStable(show);
 
   return (
     <div className={classes.page}>
@@ -260,14 +234,7 @@ function Review({ change }: { change: Change }) {
         </Hint>
       </Top>
       <div className={classes.body} data-about={about === "open" || undefined}>
-        <nav className={classes.files} aria-label="Files">
-          <div className={`${classes.seen} num`}>
-            <span>
-              {viewed.size} of {files.length} viewed
-            </span>
-          </div>
-          <Tree folder={tree} current={current} viewed={viewed} talked={talked} open={show} />
-        </nav>
+        <Tree rows={rows} current={current} viewed={viewed} talked={talked} open={openFile} />
         <div className={classes.pick}>
           <NativeSelect
             aria-label="File"
@@ -277,21 +244,9 @@ function Review({ change }: { change: Change }) {
           />
         </div>
         <div className={classes.diff} data-diff>
-          {bare.length > 0 && <Bare files={bare} />}
-          {bare.length < files.length && (
-            <Diff<Note>
-              ref={diff}
-              files={ordered}
-              split={split}
-              viewed={viewed}
-              view={see}
-              at={(path) => !moving.current && setCurrent(path)}
-              notes={notes}
-              note={note}
-              version={version}
-              pick={(path, side, line, endLine) => open && setSpot({ path, side, line, endLine })}
-            />
-          )}
+          <DeskProvider value={desk}>
+            <Diff ref={diff} files={ordered} split={split} viewed={viewed} at={scrolledTo} notes={notes} pick={pick} />
+          </DeskProvider>
         </div>
         {about === "open" && <About change={change} />}
       </div>
@@ -305,66 +260,6 @@ function Review({ change }: { change: Change }) {
           for (const each of pieces) setMark(each.key, null);
         }}
       />
-    </div>
-  );
-}
-
-const CHECKS: Record<string, string> = {
-  queued: "check waits",
-  running: "check runs",
-  passed: "check passed",
-  failed: "check failed",
-  skipped: "check skipped",
-};
-
-function Top({ change, children }: { change: Change; children: ReactNode }) {
-  return (
-    <header className={classes.top}>
-      <h1>{change.title}</h1>
-      <div className={classes.facts}>
-        <State is={change.state} word={change.state === "pending" ? "to review" : undefined} />
-        {change.check_state !== null && <State is={change.check_state} word={CHECKS[change.check_state]} />}
-        <Link to="/queue" search={{ project: change.project }}>
-          {change.project}
-        </Link>
-        <Link to="/sessions/$id" params={{ id: change.session_id }}>
-          session {change.session_id.slice(0, 8)}
-        </Link>
-        <span>{change.agent}</span>
-        {change.turn_outcome !== "completed" && <span className="warn">the turn was {change.turn_outcome}</span>}
-        <span>{plural(change.file_count, "file")}</span>
-        <Lines added={change.additions} removed={change.deletions} />
-        <Age of={change.created_at} />
-        <span className={classes.push}>{children}</span>
-      </div>
-      {(change.warnings.length > 0 || change.superseded_by !== null) && (
-        <ul className={classes.notes}>
-          {change.superseded_by !== null && (
-            <li>
-              A newer change took its place:{" "}
-              <Link to="/changes/$id" params={{ id: change.superseded_by }}>
-                {change.superseded_by.slice(0, 8)}
-              </Link>
-            </li>
-          )}
-          {change.warnings.map((warning) => (
-            <li key={warning}>{warning}</li>
-          ))}
-        </ul>
-      )}
-    </header>
-  );
-}
-
-function Bare({ files }: { files: ReviewFile[] }) {
-  return (
-    <div className={classes.plain}>
-      {files.map((each) => (
-        <p key={each.path}>
-          <Operation of={each.file} /> <Path path={each.path} /> has no lines to show: it is a binary file, it was
-          moved, or only its mode changed.
-        </p>
-      ))}
     </div>
   );
 }

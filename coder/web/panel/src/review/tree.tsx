@@ -1,4 +1,4 @@
-/** The files of a change as a tree: what happened to each, how many lines, whether it was seen. */
+/** The files of a change as a tree: what happened to each, how many lines, whether it was seen. Drawn only where one looks. */
 import {
   CheckCircleFillIcon,
   DiffAddedIcon,
@@ -7,10 +7,11 @@ import {
   DiffRenamedIcon,
   FileDirectoryFillIcon,
 } from "@primer/octicons-react";
-import { useEffect, useRef } from "react";
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { memo, useEffect, useRef } from "react";
 import type { ChangedFile } from "../api/client";
 import { Lines } from "../ui/parts";
-import type { Folder, ReviewFile } from "./model";
+import type { ReviewFile, TreeRow } from "./model";
 import classes from "./review.module.css";
 
 const ICONS: Record<string, [typeof DiffAddedIcon, string]> = {
@@ -18,8 +19,9 @@ const ICONS: Record<string, [typeof DiffAddedIcon, string]> = {
   deleted: [DiffRemovedIcon, "bad"],
   renamed: [DiffRenamedIcon, "dim"],
 };
+const ROW_PX = 28;
 
-export function Operation({ of }: { of: ChangedFile }) {
+function Operation({ of }: { of: ChangedFile }) {
   const [Icon, tone] = ICONS[of.operation] ?? [DiffModifiedIcon, "warn"];
   return (
     <span className={tone} title={of.operation}>
@@ -29,54 +31,76 @@ export function Operation({ of }: { of: ChangedFile }) {
 }
 
 interface TreeProps {
-  folder: Folder;
+  rows: readonly TreeRow[];
   current: string | undefined;
   viewed: ReadonlySet<string>;
   talked: ReadonlyMap<string, number>;
   open(path: string): void;
-  depth?: number;
 }
 
-export function Tree({ folder, depth = 0, ...rest }: TreeProps) {
-  return (
-    <>
-      {folder.folders.map((each) => (
-        <div key={each.path}>
-          <div className={classes.folder} style={{ paddingLeft: 12 + depth * 12 }} title={each.path}>
-            <FileDirectoryFillIcon size={14} />
-            <span>{each.name}</span>
-          </div>
-          <Tree folder={each} depth={depth + 1} {...rest} />
-        </div>
-      ))}
-      {folder.files.map((each) => (
-        <Leaf key={each.path} file={each} depth={depth} {...rest} />
-      ))}
-    </>
-  );
-}
-
-function Leaf({
-  file,
-  depth,
-  current,
-  viewed,
-  talked,
-  open,
-}: Omit<TreeProps, "folder"> & { file: ReviewFile; depth: number }) {
-  const here = file.path === current;
-  const seen = viewed.has(file.path);
-  const comments = talked.get(file.path) ?? 0;
-  const at = useRef<HTMLButtonElement>(null);
+export const Tree = memo(function Tree({ rows, current, viewed, talked, open }: TreeProps) {
+  const area = useRef<HTMLElement>(null);
+  const files = rows.filter((row) => "file" in row).length;
+  const list = useVirtualizer({
+    count: rows.length,
+    getScrollElement: () => area.current,
+    estimateSize: () => ROW_PX,
+    getItemKey: (at) => rows[at]?.key ?? at,
+    paddingStart: 34,
+    paddingEnd: 16,
+    overscan: 10,
+  });
+  const here = rows.findIndex((row) => row.key === current);
   useEffect(() => {
-    if (here) at.current?.scrollIntoView({ block: "nearest" });
-  }, [here]);
+    if (here >= 0) list.scrollToIndex(here, { align: "auto" });
+  }, [here, list]);
+  return (
+    <nav className={classes.files} aria-label="Files" ref={area}>
+      <div style={{ height: list.getTotalSize() }} className={classes.rows}>
+        <div className={`${classes.seen} num`}>
+          {viewed.size} of {files} viewed
+        </div>
+        {list.getVirtualItems().map(({ index, key, start }) => {
+          const row = rows[index];
+          if (row === undefined) return null;
+          const place = { transform: `translateY(${start}px)`, paddingLeft: 12 + row.depth * 12 };
+          return "folder" in row ? (
+            <div key={key} className={classes.folder} style={place} title={row.folder.path}>
+              <FileDirectoryFillIcon size={14} />
+              <span>{row.folder.name}</span>
+            </div>
+          ) : (
+            <Leaf
+              key={key}
+              file={row.file}
+              place={place}
+              here={index === here}
+              seen={viewed.has(row.file.path)}
+              comments={talked.get(row.file.path) ?? 0}
+              open={open}
+            />
+          );
+        })}
+      </div>
+    </nav>
+  );
+});
+
+interface LeafProps {
+  file: ReviewFile;
+  place: React.CSSProperties;
+  here: boolean;
+  seen: boolean;
+  comments: number;
+  open(path: string): void;
+}
+
+function Leaf({ file, place, here, seen, comments, open }: LeafProps) {
   return (
     <button
-      ref={at}
       type="button"
       className={classes.leaf}
-      style={{ paddingLeft: 12 + depth * 12 }}
+      style={place}
       aria-current={here || undefined}
       data-seen={seen || undefined}
       title={file.path}
@@ -91,7 +115,7 @@ function Leaf({
       )}
       <span className={classes.name}>{file.path.slice(file.path.lastIndexOf("/") + 1)}</span>
       {comments > 0 && <span className={`${classes.talk} num`}>{comments}</span>}
-      {file.file.additions !== null && file.file.additions !== undefined && (
+      {file.file.additions !== null && (
         <span className={classes.counts}>
           <Lines added={file.file.additions} removed={file.file.deletions ?? 0} />
         </span>
