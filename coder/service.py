@@ -31,6 +31,7 @@ from coder.backends.registry import build_backends, make_sandbox, read_registry
 from coder.config import Role, Settings
 from coder.errors import Unavailable
 from coder.git.checkout import find_checkout
+from coder.git.compare import compare
 from coder.git.worktrees import GitWorktrees
 from coder.host.identity import host_id, host_name
 from coder.host.logbook import FileLogbook
@@ -270,7 +271,7 @@ class Service:
                 f"The API cannot listen on {host}:{port} ({error.strerror}); set CODER_PORT or CODER_HOST to a free one."
             ) from error
         config = uvicorn.Config(
-            build(door, self._settings, self.host, watching, page.BUILT, digest(self._local), find_checkout),
+            build(door, self._settings, self.host, watching, page.BUILT, digest(self._local), find_checkout, compare),
             log_config=None,
             access_log=False,
             lifespan="off",

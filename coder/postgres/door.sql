@@ -233,6 +233,15 @@ select row_to_json(x) as row from (
 -- name: change_diff
 select diff from pending_changes where id = :change_id;
 
+-- name: change_compared
+select row_to_json(x) as row from (
+    select w.repository, w.host_id, h.name as host, c.session_id, e.session_id as since_session,
+           array[c.base_commit, c.snapshot_commit] as commits, array[e.base_commit, e.snapshot_commit] as since_commits
+    from pending_changes c join session_worktrees w on w.session_id = c.session_id join hosts h on h.id = w.host_id
+         join pending_changes e on e.id = :since
+    where c.id = :change_id
+) x;
+
 -- name: change_check
 select row_to_json(s) as row from (select k.id from checks k where k.change_id = :change_id order by k.created_at desc limit 1) k,
     lateral (select * from coder.show_check(k.id)) s;

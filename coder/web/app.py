@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Security
 from starlette.routing import WebSocketRoute
 
 from coder import __version__
+from coder.change import FileChange
 from coder.config import Settings
 from coder.ports import Door
 from coder.runtime.watching import Watching
@@ -34,6 +35,7 @@ from coder.web.asking import bearer
 from coder.web.gate import Gate
 
 PREFIX = "/api/v1"
+Compare = Callable[[str, Sequence[str], Sequence[str]], tuple[Sequence[FileChange], bytes]]
 
 
 def build(
@@ -44,6 +46,7 @@ def build(
     pages: Path | None = None,
     local: bytes = b"",
     look: Callable[[str], Mapping[str, str | None]] | None = None,
+    compare: Compare | None = None,
 ) -> FastAPI:
     """The HTTP API.
 
@@ -55,6 +58,7 @@ def build(
         pages: the folder of the built panel, if it is to be served.
         local: the digest of the token that holds for this process alone.
         look: finds the checkout at a path of this host.
+        compare: finds the difference between two changes of a repository of this host.
     """
     app = FastAPI(
         title="coder",
@@ -70,6 +74,7 @@ def build(
     app.state.host_id = host_id
     app.state.decision_seconds = changes.SECONDS
     app.state.look = look
+    app.state.compare = compare
     api = APIRouter(prefix=PREFIX, dependencies=[Security(bearer)])
     for router in (projects.router, tasks.router, sessions.router, queue.router, workspaces.router, changes.router, changes.decisions):
         api.include_router(router)

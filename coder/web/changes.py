@@ -6,6 +6,8 @@ A decision is stored first and carried out by a node that has the project; the r
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -14,7 +16,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from coder.change import ChangeState
+from coder.change import ChangeState, FileChange, display_path
 from coder.checks import CheckState
 from coder.errors import InvalidInput, Unavailable
 from coder.ports import Door
@@ -23,7 +25,7 @@ from coder.web.openapi import answers, failing
 from coder.web.paging import Cursor, Limit, decode, page, words
 from coder.web.problems import problem
 from coder.web.review_shapes import Check
-from coder.web.shapes import CHANGE_ID, FINGERPRINT, Change, Decision, ListedChange, Page
+from coder.web.shapes import CHANGE_ID, FINGERPRINT, Change, Comparison, Decision, ListedChange, Page
 
 router = APIRouter(prefix="/changes", tags=["changes"])
 decisions = APIRouter(prefix="/decisions", tags=["changes"])
@@ -171,6 +173,34 @@ async def get_diff(change_id: ChangeId, door: TheDoor) -> Response:
     """The diff's bytes, as `git apply` takes them: in whatever encodings the files have."""
     diff = await door.blob("change_diff", change_id=change_id)
     return Response(diff, headers={"Content-Type": DIFF, "Content-Disposition": f'inline; filename="{change_id}.diff"'})
+
+
+@router.get("/{change_id}/compare", responses=answers(Comparison, 404))
+async def compare_change(
+    change_id: ChangeId,
+    since: Annotated[UUID, Query(description="An earlier change of the same session", examples=[Comparison.EXAMPLE["since"]])],
+    request: Request,
+    door: TheDoor,
+) -> JSONResponse:
+    """What a change has that an earlier one of its session had not, and the reverse: what changed since somebody looked.
+
+    Approvals and rebases between them are no difference. It is worked out from the project's repository, so ask the API of its host.
+    """
+    await door.row("change_get", change_id=since)
+    found = await door.row("change_compared", change_id=change_id, since=since)
+    if found["session_id"] != found["since_session"]:
+        raise InvalidInput("`since` is a change of another session; name one of the same.", field="since")
+    if UUID(found["host_id"]) != request.app.state.host_id:
+        raise Unavailable(f"The repository of this change is on {found['host']}; ask the API there.")
+    files, diff = await asyncio.to_thread(request.app.state.compare, found["repository"], found["since_commits"], found["commits"])
+    answer = {"change_id": str(change_id), "since": str(since), "files": [_file(each) for each in files]}
+    return JSONResponse({**answer, "diff": display_path(diff)})
+
+
+def _file(file: FileChange) -> dict[str, Any]:
+    old = None if file.old_path is None else display_path(file.old_path)
+    hunks = [{"number": number, **asdict(hunk)} for number, hunk in enumerate(file.hunks, 1)]
+    return {**asdict(file), "path": display_path(file.path), "old_path": old, "hunks": hunks}
 
 
 @router.get("/{change_id}/check", responses=answers(Check, 404))

@@ -20,6 +20,7 @@ from coder.task import ExecutionPath, Reason, TaskState
 PROJECT_ID = "0b6f2c1e-6d0f-4a53-9a3e-2f1d6a1c7e10"
 SESSION_ID = "5c1f0a52-93c1-4a2b-8c0f-5f7c1f3f2a11"
 CHANGE_ID = "9d0c7a34-1f0b-4c6e-8b8e-6a4d0f5e3c22"
+OLD_CHANGE_ID = "1b6e4f02-53d8-4a7b-9c41-7f0e2d8a6b90"
 COMMENT_ID = "6f0d2c1b-8a35-4c9e-b1d7-2e4f6a8c0d51"
 DECISION_ID = "3e2b9f60-7a4d-4d1c-9c55-1b2a3c4d5e33"
 HOST_ID = "f1a2b3c4-d5e6-4f70-8123-456789abcdef"
@@ -299,6 +300,18 @@ class Change(ListedChange):
         "diff": "diff --git a/tests/test_parser.py b/tests/test_parser.py\nnew file mode 100644\n"
                 "--- /dev/null\n+++ b/tests/test_parser.py\n"
                 "@@ -0,0 +1,2 @@\n+def test_empty():\n+    assert parse('') == []\n",
+    }  # fmt: skip
+
+
+class Comparison(Shape):
+    change_id: UUID
+    since: Annotated[UUID, Field(description="The earlier change")]
+    files: Annotated[list[ChangedFile], Field(description="Those that differ; a file that reads the same in both is not here")]
+    diff: Annotated[str, Field(description="As text for reading; `-` had the earlier change, `+` has the later one")]
+
+    EXAMPLE = {
+        "change_id": CHANGE_ID, "since": OLD_CHANGE_ID, "files": Change.EXAMPLE["files"],
+        "diff": Change.EXAMPLE["diff"],
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from web_client import Api
 
 from coder.config import Settings
 from coder.git.checkout import find_checkout
+from coder.git.compare import compare
 from coder.postgres.door import PostgresDoor
 from coder.postgres.pool import open_pool
 from coder.runtime.clock import SystemClock
@@ -27,7 +28,7 @@ def node(database: str) -> Iterator[StandIn]:
 @pytest.fixture
 async def api(database: str, node: StandIn) -> AsyncIterator[Api]:
     pool = await open_pool(database, size=4, plan_anew=True)
-    app = build(PostgresDoor(pool, SystemClock()), Settings(_env_file=None), node.host, look=find_checkout)
+    app = build(PostgresDoor(pool, SystemClock()), Settings(_env_file=None), node.host, look=find_checkout, compare=compare)
     transport = httpx.ASGITransport(app)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://coder.test", headers=headers) as client:

@@ -17,6 +17,7 @@ from coder.web.shapes import (
     AddedTask,
     Change,
     Chat,
+    Comparison,
     Cwd,
     Decision,
     DeletedWorkspace,
@@ -36,7 +37,8 @@ from coder.web.shapes import (
 from coder.web.system import Agent, Health, Probe, Ready, Setting, Status, Stretch
 from coder.web.tokens import Link, MadeToken, Token
 
-SINGLE = (Project, Checkout, Task, AddedTask, Session, OneSession, Cwd, Chat, Workspace, DeletedWorkspace, Change, Check, Comment, Decision,
+SINGLE = (Project, Checkout, Task, AddedTask, Session, OneSession, Cwd, Chat, Workspace, DeletedWorkspace, Change, Comparison, Check,
+          Comment, Decision,
           Permission, PermissionRule, Status, Health, Ready, Probe, Login, Logout, Token, MadeToken, Link)  # fmt: skip
 MODELS = {
     "ProjectPage": Page[Project], "TaskPage": Page[Task], "SessionPage": SessionPage, "MessagePage": Page[Message],
@@ -56,7 +58,8 @@ PROMISED = {
     "POST /tasks/{task}/cancel", "POST /tasks/{task}/retry-now", "POST /tasks/{task}/retry", "POST /tasks/{task}/resume",
     "POST /tasks/{task}/dismiss", "GET /sessions", "GET /sessions/{session_id}", "GET /sessions/{session_id}/messages",
     "POST /sessions/{session_id}/close", "POST /sessions/{session_id}/reopen", "GET /changes", "GET /changes/{change_id}",
-    "GET /changes/{change_id}/diff", "POST /changes/{change_id}/approve", "POST /changes/{change_id}/reject",
+    "GET /changes/{change_id}/diff",
+    "GET /changes/{change_id}/compare", "POST /changes/{change_id}/approve", "POST /changes/{change_id}/reject",
     "POST /changes/{change_id}/decide", "POST /changes/{change_id}/undo",
     "POST /changes/{change_id}/rebase", "POST /changes/approve", "GET /decisions", "PATCH /projects/{project}",
     "GET /projects/{project}/permission-rules", "POST /projects/{project}/permission-rules",
