@@ -630,7 +630,7 @@ begin
 end $$;
 
 -- Bytes as text for people: UTF-8 where it is, Latin-1 otherwise; a zero byte, which no text can hold, as U+FFFD.
-create function coder.as_text(p_bytes bytea) returns text language plpgsql immutable as $$
+create function coder.as_text(p_bytes bytea) returns text language plpgsql immutable strict as $$
 begin
     return convert_from(p_bytes, 'UTF8');
 exception when character_not_in_repertoire or untranslatable_character then
@@ -3433,13 +3433,6 @@ create view coder.shown_sessions as
 
 create function coder.show_session(p_session uuid) returns setof coder.shown_sessions language sql rows 1 as $$
     select * from coder.shown_sessions where id = p_session;
-$$;
-
-create function coder.show_hunks(p_hunks jsonb) returns json language sql immutable as $$
-    select coalesce(json_agg(json_build_object(
-        'number', h.ordinality, 'old_start', h.value -> 0, 'old_lines', h.value -> 1, 'new_start', h.value -> 2, 'new_lines', h.value -> 3,
-        'diff_line', h.value -> 4, 'diff_lines', h.value -> 5) order by h.ordinality), '[]')
-    from jsonb_array_elements(p_hunks) with ordinality h;
 $$;
 
 create function coder.show_workspace(p_workspace text) returns table (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -224,6 +225,7 @@ class Plan:
         new_commit: the commit to move to (target `branch`, or `checkout` with commit), else None.
         files: what to write (target `checkout`).
         keep_ref: ref that keeps every object named here alive.
+        marks: what tells whether the file at a path, of the old content as the plan was made, was touched since; never stored.
     """
 
     target: Literal["checkout", "branch"]
@@ -233,6 +235,7 @@ class Plan:
     old_commit: str | None = None
     new_commit: str | None = None
     files: tuple[PlannedFile, ...] = ()
+    marks: Mapping[bytes, tuple[int, ...] | None] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Found(StrEnum):

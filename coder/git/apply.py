@@ -10,16 +10,30 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 
 from coder.change import Found, Plan, PlannedFile, display_path
 from coder.diff import NO_MODE, RawRow, parse_raw
 from coder.errors import CheckoutDirty, InternalError, UnsafePath, WrongBranch
-from coder.git.disk import Kind, Seen, clear_empty_directory, copy_file, look, parent_of, prune_empty_parents, remove_tree, require_safe
-from coder.git.merge import rows_between
+from coder.git.disk import (
+    Kind,
+    Seen,
+    clear_empty_directory,
+    copy_file,
+    directories,
+    look,
+    look_all,
+    look_in,
+    parent_of,
+    prune_empty_parents,
+    remove_tree,
+    require_safe,
+)
 from coder.git.plan import PLANS, named, require_movable
-from coder.git.present import Entry, matching, put_entries
+from coder.git.present import Entry, matching, put_entries, rows_between
 from coder.git.repository import Repository, temporary_index
 
 _MODES = (NO_MODE, "100644", "100755", "120000")
@@ -95,9 +109,10 @@ def _ref_state(repository: Repository, plan: Plan) -> Found:
 
 
 def _file_states(repository: Repository, plan: Plan) -> dict[bytes, Found]:
-    new = matching(repository, {file.path: (file.new_blob, file.new_mode) for file in plan.files})
+    seen = look_all(repository.top, (file.path for file in plan.files))
+    new = matching(repository, {file.path: (file.new_blob, file.new_mode) for file in plan.files}, seen)
     rest = {file.path: (file.old_blob, file.old_mode) for file in plan.files if file.path not in new}
-    old = matching(repository, rest)
+    old = matching(repository, rest, seen)
     return {f.path: Found.NEW if f.path in new else Found.OLD if f.path in old else Found.OTHER for f in plan.files}
 
 
@@ -105,10 +120,11 @@ def _file_states(repository: Repository, plan: Plan) -> dict[bytes, Found]:
 
 
 def _write_files(repository: Repository, plan: Plan) -> None:
-    seen = {file.path: look(repository.top, file.path) for file in plan.files}
-    # The old content first: nearly always that is all of them, and each look hashes every file it looks at.
-    old = matching(repository, {file.path: (file.old_blob, file.old_mode) for file in plan.files})
-    new = matching(repository, {file.path: (file.new_blob, file.new_mode) for file in plan.files if file.path not in old})
+    seen = look_all(repository.top, (file.path for file in plan.files))
+    # The old content first: nearly always that is all of them. What nobody touched since it was compared is not read again.
+    old = {path for path, mark in plan.marks.items() if mark and seen[path].signature == mark}
+    old |= matching(repository, {file.path: (file.old_blob, file.old_mode) for file in plan.files if file.path not in old}, seen)
+    new = matching(repository, {file.path: (file.new_blob, file.new_mode) for file in plan.files if file.path not in old}, seen)
     if others := [file.path for file in plan.files if file.path not in old | new]:
         raise _dirty(repository, others)
     todo = [file for file in plan.files if file.path in old]
@@ -122,9 +138,9 @@ def _write_files(repository: Repository, plan: Plan) -> None:
         for file in plan.files:
             if file.new_blob is None:
                 prune_empty_parents(repository.top, file.path)
-        for file in todo:
-            if file.new_blob is not None:
-                _place(repository, staging, file, seen[file.path])
+        placed = [file for file in todo if file.new_blob is not None]
+        for _, files in groupby(placed, key=lambda file: file.path.rpartition(b"/")[0]):
+            _place_all(repository, staging, list(files), seen)
     finally:
         remove_tree(staging)
 
@@ -144,20 +160,16 @@ def _stage(repository: Repository, staging: Path, files: list[PlannedFile]) -> N
     staging.mkdir()
     new: dict[bytes, Entry] = {file.path: (file.new_blob, file.new_mode) for file in files if file.new_blob}
     leaving = {file.path for file in files}
-    for rules in {rules for path in new for rules in _attribute_files(path)} - leaving:
+    for rules in {b"/".join([place, b".gitattributes"]).lstrip(b"/") for place in directories(new)} - leaving:
         copy_file(repository.top, staging, rules)
     with temporary_index() as index:
         put_entries(repository, index, new)
         repository.run("checkout-index", "--all", "--quiet", index=index, work_tree=staging)
 
 
-def _attribute_files(path: bytes) -> list[bytes]:
-    parents = path.split(b"/")[:-1]
-    return [b"/".join([*parents[:depth], b".gitattributes"]) for depth in range(len(parents) + 1)]
-
-
 def _delete(repository: Repository, file: PlannedFile, seen: Seen) -> None:
-    _require_same(repository, file.path, seen)
+    if look(repository.top, file.path).signature != seen.signature:
+        raise _dirty(repository, [file.path])
     try:
         with parent_of(repository.top, file.path, create=False) as (directory, name):
             os.unlink(name, dir_fd=directory)
@@ -165,21 +177,31 @@ def _delete(repository: Repository, file: PlannedFile, seen: Seen) -> None:
         raise _dirty(repository, [file.path]) from error
 
 
-def _place(repository: Repository, staging: Path, file: PlannedFile, seen: Seen) -> None:
-    staged = os.path.join(os.fsencode(staging), file.path)
+def _place_all(repository: Repository, staging: Path, files: list[PlannedFile], seen: Mapping[bytes, Seen]) -> None:
+    """Put the new files of one directory in their places."""
+    try:
+        with parent_of(repository.top, files[0].path, create=True) as (directory, _):
+            for file in files:
+                _place(repository, staging, file, seen[file.path], directory)
+    except NotADirectoryError as error:
+        raise _dirty(repository, [files[0].path]) from error
+
+
+def _place(repository: Repository, staging: Path, file: PlannedFile, seen: Seen, directory: int) -> None:
+    staged, name = os.path.join(os.fsencode(staging), file.path), file.path.rpartition(b"/")[2]
     try:
         if seen.kind is Kind.DIRECTORY:
             # All it held was deleted above; empty directories may be left.
             clear_empty_directory(repository.top, file.path)
             seen = Seen(Kind.ABSENT)
-        _require_same(repository, file.path, seen)
-        with parent_of(repository.top, file.path, create=True) as (directory, name):
-            try:
-                os.replace(staged, name, dst_dir_fd=directory)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                _bring_over(staged, directory, name, f".coder-{staging.name}".encode())
+        if look_in(directory, name).signature != seen.signature:
+            raise _dirty(repository, [file.path])
+        try:
+            os.replace(staged, name, dst_dir_fd=directory)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _bring_over(staged, directory, name, f".coder-{staging.name}".encode())
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
             raise _dirty(repository, [file.path]) from error
@@ -199,11 +221,6 @@ def _bring_over(staged: bytes, directory: int, name: bytes, passing: bytes) -> N
             shutil.copyfileobj(reader, writer, 1 << 20)
             os.fchmod(made, os.stat(staged).st_mode & 0o777)
     os.replace(passing, name, src_dir_fd=directory, dst_dir_fd=directory)
-
-
-def _require_same(repository: Repository, path: bytes, seen: Seen) -> None:
-    if look(repository.top, path).signature != seen.signature:
-        raise _dirty(repository, [path])
 
 
 # --- refs and index

@@ -58,21 +58,61 @@ class Seen:
 
 def look(root: Path, path: bytes) -> Seen:
     """Say what lies at a path below a root; raises `UnsafePath` when its file system takes no name as long."""
-    place = os.fsencode(root)
-    parts = path.split(b"/")
-    for depth, part in enumerate(parts):
-        place = os.path.join(place, part)
-        try:
-            found = os.lstat(place)
-        except FileNotFoundError:
-            return Seen(Kind.ABSENT)
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                raise UnsafePath(path=display_path(path)) from error
-            raise
-        if depth + 1 < len(parts) and not stat.S_ISDIR(found.st_mode):
-            return Seen(Kind.ABSENT, blocker=b"/".join(parts[: depth + 1]))
+    return look_all(root, (path,))[path]
+
+
+def look_all(root: Path, paths: Iterable[bytes]) -> dict[bytes, Seen]:
+    """What lies at many paths; each of their directories is looked at once. Raises as `look` does."""
+    top = os.fsencode(root)
+    barred: dict[bytes, Seen | None] = {}
+    found = {}
+    for path in paths:
+        bar = None
+        end = path.find(b"/")
+        while end >= 0 and bar is None:
+            directory = path[:end]
+            if directory not in barred:
+                barred[directory] = _bar(top, directory)
+            bar = barred[directory]
+            end = path.find(b"/", end + 1)
+        found[path] = bar or _see(os.path.join(top, path), path)
+    return found
+
+
+def look_in(directory: int, name: bytes) -> Seen:
+    """What lies at a name in an open directory."""
+    return _see(name, name, directory)
+
+
+def _bar(top: bytes, directory: bytes) -> Seen | None:
+    """What all below a directory is seen as when it is none; None when it is one."""
+    kind = _see(os.path.join(top, directory), directory).kind
+    if kind is Kind.DIRECTORY:
+        return None
+    return Seen(Kind.ABSENT, blocker=None if kind is Kind.ABSENT else directory)
+
+
+def _see(place: bytes, path: bytes, directory: int | None = None) -> Seen:
+    try:
+        found = os.stat(place, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return Seen(Kind.ABSENT)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UnsafePath(path=display_path(path)) from error
+        raise
     return Seen(_kind(found.st_mode), signature=(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+def directories(paths: Iterable[bytes]) -> set[bytes]:
+    """The directories that paths lie in, and those above them; the root is empty."""
+    found = {b""}
+    for path in paths:
+        while path := path.rpartition(b"/")[0]:
+            if path in found:
+                break
+            found.add(path)
+    return found
 
 
 def _kind(mode: int) -> Kind:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coder.change import ConflictFile
-from coder.diff import RawRow, parse_conflicts, parse_merge, parse_raw
+from coder.diff import parse_conflicts, parse_merge
 from coder.git.blobs import read_blobs, write_blobs
-from coder.git.present import overlay
+from coder.git.present import overlay, rows_between
 from coder.git.repository import Repository
 
 _REGULAR = ("100644", "100755")
@@ -19,7 +19,7 @@ _REGULAR = ("100644", "100755")
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """A merge: its tree, which has conflict markers where both sides clash, and the two synthetic commits it was made of."""
+    """A merge: its tree, which has conflict markers where both sides clash, and the two commits it was made of."""
 
     tree: str
     ours: str
@@ -27,18 +27,18 @@ class Merge:
     conflicts: tuple[ConflictFile, ...]
 
 
-def rows_between(repository: Repository, old: str, new: str) -> tuple[RawRow, ...]:
-    """The entries that differ between two trees or commits, renames as deletion and addition."""
-    return parse_raw(repository.run("diff-tree", "-r", "-z", "--raw", "--no-renames", f"{old}^{{tree}}", f"{new}^{{tree}}").out)
-
-
 def merge(repository: Repository, base: str, ours: str, theirs: str, names: tuple[str, str]) -> Merge:
-    """Merge two trees (or commits) over a base commit.
+    """Merge a commit with a tree (or commit) over a base commit.
 
     Args:
+        ours: the tree; where it is still the base's, there is nothing to merge.
+        theirs: the commit.
         names: what the sides are called in sentences and conflict markers.
     """
-    left, right = (repository.commit_tree(f"{tree}^{{tree}}", base) for tree in (ours, theirs))
+    bases, left, right = repository.trees(base, ours, theirs)
+    if left == bases:
+        return Merge(right, base, theirs, ())
+    left, right = (repository.commit_tree(tree, base) for tree in (left, right))
     answer = repository.run("merge-tree", "--write-tree", "-z", left, right, accept=(0, 1))
     merged = parse_merge(answer.out)
     if not answer.status:

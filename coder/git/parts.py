@@ -12,8 +12,7 @@ from collections.abc import Collection, Mapping
 from coder.change import Approval, DecidedFile, Rest, Shift, Snapshot, display_path
 from coder.errors import Conflict, InternalError
 from coder.git.blobs import read_blobs, write_blobs
-from coder.git.merge import rows_between
-from coder.git.present import Entry, overlay
+from coder.git.present import Entry, overlay, rows_between
 from coder.git.repository import Repository
 from coder.git.snapshot import difference
 from coder.parts import splice

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from coder.change import Approval, Plan, PlannedFile, display_path
 from coder.diff import GITLINK, RawRow
 from coder.errors import CheckoutDirty, MergeConflict, NoCommit, WrongBranch
-from coder.git.disk import Kind, files_below, look, require_safe
-from coder.git.merge import Merge, merge, rows_between
-from coder.git.present import Entry, disk_entries, matching, overlay, tree_entries
+from coder.git.disk import Kind, Seen, files_below, look_all, require_safe
+from coder.git.merge import Merge, merge
+from coder.git.present import Entry, matching, overlay, rows_between, tree_entries
 from coder.git.repository import CODER, Repository
 
 PLANS = "refs/coder/plans/"
@@ -90,19 +90,19 @@ def require_movable(repository: Repository, branch: str) -> None:
 def _checkout_plan(repository: Repository, approval: Approval, head: str) -> Plan:
     require_branch(repository, approval)
     change = rows_between(repository, approval.worktree.base_commit, approval.snapshot_commit)
-    snapshot = {row.path: (row.new_blob, row.new_mode) for row in change}
-    require_safe(snapshot)
-    paths = {*approval.paths, *snapshot}
+    paths = {*approval.paths, *(row.path for row in change)}
+    require_safe(paths)
     while True:
-        present = present_tree(repository, approval, head, paths, snapshot)
+        present, seen = present_tree(repository, approval, head, paths, change)
         merged = _merge(repository, approval, present, CHECKOUT)
-        rows = rows_between(repository, present, merged.tree)
+        # Nobody touched the target since: what is to be written is the change.
+        rows = change if merged.ours == approval.worktree.base_commit else rows_between(repository, present, merged.tree)
         # A file the user renamed takes the change under its new name, which must be as free of unknown work as the old one.
         more = {row.path for row in rows} - paths
         if not more:
             break
         paths |= more
-    _require_room(repository, rows)
+    _require_room(repository, rows, seen)
     new = _commit_of(repository, approval, head, merged.tree, paths)
     files = tuple(
         PlannedFile(row.path, row.old_blob, row.old_mode, row.new_blob, row.new_mode)
@@ -117,7 +117,8 @@ def _checkout_plan(repository: Repository, approval: Approval, head: str) -> Pla
             f"The change moves the submodule {named(links)}, which only a commit can record; approve with a commit, or into a branch.",
         )
     keep = _keep(repository, approval, merged, head, new)
-    return Plan("checkout", str(repository.top), keep, old_commit=head, new_commit=new, files=files)
+    marks = {file.path: seen[file.path].signature for file in files}
+    return Plan("checkout", str(repository.top), keep, old_commit=head, new_commit=new, files=files, marks=marks)
 
 
 def require_branch(repository: Repository, approval: Approval) -> None:
@@ -133,36 +134,53 @@ def require_branch(repository: Repository, approval: Approval) -> None:
         )
 
 
-def present_tree(repository: Repository, approval: Approval, head: str, paths: set[bytes], snapshot: Mapping[bytes, Entry]) -> str:
-    """HEAD's tree with what coder wrote and nobody committed yet; refuses where other work lies at the paths."""
-    _require_reachable(repository, paths)
-    heads = tree_entries(repository, head, paths | approval.written.keys())
-    files = {path: entry for path, entry in heads.items() if entry[1] != GITLINK}
-    disk = disk_entries(repository, files)
-    differing = {path for path, entry in files.items() if disk[path] != entry}
+def present_tree(
+    repository: Repository, approval: Approval, head: str, paths: set[bytes], change: Iterable[RawRow]
+) -> tuple[str, dict[bytes, Seen]]:
+    """HEAD's tree with what coder wrote and nobody committed yet; refuses where other work lies at the paths.
+
+    Returns:
+        The tree (HEAD itself when it is its), and what was seen at the paths before their content was compared.
+    """
+    wanted = paths | approval.written.keys()
+    seen = look_all(repository.top, wanted)
+    _require_reachable(repository, paths, seen)
+    files = {path: entry for path, entry in _heads_entries(repository, approval, head, wanted, change).items() if entry[1] != GITLINK}
+    differing = files.keys() - matching(repository, files, seen)
     accepted: dict[bytes, Entry] = {}
     # The snapshot's own content in place already is nothing to lose either.
-    for known in (approval.written, snapshot):
+    for known in (approval.written, {row.path: (row.new_blob, row.new_mode) for row in change}):
         asked = {path: known[path] for path in differing - accepted.keys() if path in known}
-        accepted.update({path: asked[path] for path in matching(repository, asked)})
+        accepted.update({path: asked[path] for path in matching(repository, asked, seen)})
     if dirty := sorted((differing - accepted.keys()) & paths):
         raise _dirty(repository, dirty)
-    return overlay(repository, head, accepted)
+    return overlay(repository, head, accepted) if accepted else head, seen
 
 
-def _require_reachable(repository: Repository, paths: set[bytes]) -> None:
+def _heads_entries(
+    repository: Repository, approval: Approval, head: str, paths: Iterable[bytes], change: Iterable[RawRow]
+) -> dict[bytes, Entry]:
+    """HEAD's entries: those of the base where the two do not differ, so that nobody reads the whole of a large tree."""
+    base = approval.worktree.base_commit
+    known = {row.path: (row.old_blob, row.old_mode) for row in change}
+    known.update({row.path: (row.new_blob, row.new_mode) for row in rows_between(repository, base, head)} if head != base else {})
+    return tree_entries(repository, head, [path for path in paths if path not in known]) | {
+        path: known[path] for path in paths if path in known
+    }
+
+
+def _require_reachable(repository: Repository, paths: set[bytes], seen: Mapping[bytes, Seen]) -> None:
     unmerged = {line.partition(b"\t")[2] for line in repository.run("ls-files", "--unmerged", "-z").out.split(b"\0")}
     if conflicted := sorted(unmerged & paths):
         raise _dirty(repository, conflicted, because="a merge there is not resolved")
-    blocked = sorted({seen.blocker for path in paths if (seen := look(repository.top, path)).blocker} - paths - {None}, key=bytes)
-    if blocked:
+    if blocked := sorted({blocker for path in paths if (blocker := seen[path].blocker)} - paths):
         raise _dirty(repository, blocked, because="it stands where the change needs a directory")
 
 
-def _require_room(repository: Repository, rows: Iterable[RawRow]) -> None:
+def _require_room(repository: Repository, rows: Iterable[RawRow], seen: Mapping[bytes, Seen]) -> None:
     leaving = {row.path for row in rows if row.new_blob is None}
     for row in rows:
-        if row.new_blob and row.new_mode != GITLINK and look(repository.top, row.path).kind is Kind.DIRECTORY:
+        if row.new_blob and row.new_mode != GITLINK and seen[row.path].kind is Kind.DIRECTORY:
             others = sorted(set(files_below(repository.top, row.path)) - leaving)
             if others:
                 raise _dirty(repository, others, because=f"the change puts a file at {display_path(row.path)}")

@@ -1,7 +1,7 @@
 """A checkout as it is on disk, in git's words.
 
-Job: what git would record for given paths, and trees made of a commit and some entries. Invariant: the user's own index is
-neither read for this nor written; what a file hashes to goes through the path's filters, the way `git add` would do it.
+Job: which paths hold what git would record as a given entry, and trees made of a commit and some entries. Invariant: the user's own
+index is neither read for this nor written; what a file hashes to goes through the path's filters, the way `git add` would do it.
 Omitted: whether anything may be overwritten; `plan` decides that.
 """
 
@@ -10,20 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from coder.diff import NO_MODE
-from coder.git.disk import Kind, look
+from coder.diff import NO_MODE, RawRow, parse_raw
+from coder.git.disk import Kind, Seen
 from coder.git.repository import Repository, temporary_index
 
 # A blob and its mode, as `Approval.written` has them.
 Entry = tuple[str | None, str]
 ABSENT: Entry = (None, NO_MODE)
-# A pipe, socket or device: nothing git could record, so equal to no entry of a tree.
-SPECIAL: Entry = (None, "special")
+
+
+def rows_between(repository: Repository, old: str, new: str) -> tuple[RawRow, ...]:
+    """The entries that differ between two trees or commits, renames as deletion and addition."""
+    return parse_raw(repository.run("diff-tree", "-r", "-z", "--raw", "--no-renames", f"{old}^{{tree}}", f"{new}^{{tree}}").out)
 
 
 def tree_entries(repository: Repository, treeish: str, paths: Iterable[bytes]) -> dict[bytes, Entry]:
     """The entries of a tree at given paths, `ABSENT` where it has none."""
     wanted = dict.fromkeys(paths, ABSENT)
+    if not wanted:
+        return wanted
     for line in repository.run("ls-tree", "-r", "-z", "--full-tree", treeish).out.split(b"\0"):
         head, _, path = line.partition(b"\t")
         if path in wanted:
@@ -32,33 +37,26 @@ def tree_entries(repository: Repository, treeish: str, paths: Iterable[bytes]) -
     return wanted
 
 
-def disk_entries(repository: Repository, reference: Mapping[bytes, Entry]) -> dict[bytes, Entry]:
-    """What git would record for paths as they are on disk; the blobs are written.
+def matching(repository: Repository, expected: Mapping[bytes, Entry], seen: Mapping[bytes, Seen]) -> set[bytes]:
+    """The paths whose content on disk git takes for the expected entry.
+
+    The entry matters where a file's content does not settle it: line ends that were committed as CRLF, and modes and links on a
+    file system that has none.
 
     Args:
-        reference: the entries to compare with. They matter where a file's content does not settle them: line ends that were
-            committed as CRLF, and modes and links on a file system that has none.
+        seen: what lies at these paths.
     """
-    seen = {path: look(repository.top, path).kind for path in reference}
-    found = {path: SPECIAL if kind is Kind.SPECIAL else ABSENT for path, kind in seen.items()}
-    files = [path for path, kind in seen.items() if kind in (Kind.FILE, Kind.LINK)]
+    # Git records no directory.
+    same = {path for path, entry in expected.items() if entry == ABSENT and seen[path].kind in (Kind.ABSENT, Kind.DIRECTORY)}
+    files = {path: entry for path, entry in expected.items() if entry[0] and seen[path].kind in (Kind.FILE, Kind.LINK)}
     if not files:
-        return found
+        return same
     with temporary_index() as index:
-        put_entries(repository, index, {path: reference[path] for path in files if reference[path][0]})
-        repository.run("update-index", "--add", "--remove", "--replace", "-z", "--stdin", stdin=b"\0".join(files), index=index)
-        for line in repository.run("ls-files", "--stage", "-z", index=index).out.split(b"\0"):
-            head, _, path = line.partition(b"\t")
-            if path in found:
-                mode, blob, _ = head.decode().split(" ")
-                found[path] = (blob, mode)
-    return found
-
-
-def matching(repository: Repository, expected: Mapping[bytes, Entry]) -> set[bytes]:
-    """The paths whose content on disk git takes for the expected entry."""
-    found = disk_entries(repository, expected)
-    return {path for path, entry in expected.items() if found[path] == entry}
+        put_entries(repository, index, files)
+        # Its words are no list of paths: a name may hold a line end.
+        differing = repository.run("update-index", "--refresh", index=index, accept=(0, 1)).status
+        names = repository.run("diff-files", "-z", "--name-only", "--no-renames", index=index).out.split(b"\0") if differing else ()
+        return same | (files.keys() - set(names))
 
 
 def overlay(repository: Repository, treeish: str, entries: Mapping[bytes, Entry]) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from coder.change import Approval, Rest, Shift, Snapshot, display_path
 from coder.errors import NoCommit
-from coder.git.merge import Merge, merge, rows_between
+from coder.git.merge import Merge, merge
 from coder.git.plan import CHECKOUT, present_tree, require_branch, require_no_conflict
+from coder.git.present import rows_between
 from coder.git.repository import Repository
 from coder.git.snapshot import difference
 
@@ -50,8 +51,8 @@ def _target(repository: Repository, approval: Approval) -> tuple[str, str, str]:
         return tip, tip, f"branch {approval.branch}"
     require_branch(repository, approval)
     rows = rows_between(repository, approval.worktree.base_commit, approval.snapshot_commit)
-    snapshot = {row.path: (row.new_blob, row.new_mode) for row in rows}
-    return head, present_tree(repository, approval, head, {*approval.paths, *snapshot}, snapshot), CHECKOUT
+    tree, _ = present_tree(repository, approval, head, {*approval.paths, *(row.path for row in rows)}, rows)
+    return head, tree, CHECKOUT
 
 
 def _warnings(merged: Merge) -> tuple[str, ...]:

@@ -142,6 +142,10 @@ class Repository:
         answer = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", accept=(0, 1, 128))
         return answer.out.decode().strip() if answer.status == 0 else None
 
+    def trees(self, *treeishes: str) -> list[str]:
+        """The trees of commits (or of trees)."""
+        return self.line("rev-parse", *(f"{each}^{{tree}}" for each in treeishes)).split("\n")
+
     def head_branch(self) -> str | None:
         """The branch HEAD is on, without `refs/heads/`; None when detached."""
         answer = self.run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))

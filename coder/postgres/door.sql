@@ -219,9 +219,13 @@ select row_to_json(x) as row from (
     select c.id, c.session_id, c.project_id, p.name as project, c.task_id, c.agent, c.title, c.state, c.turn_outcome, c.fingerprint,
            c.file_count, c.additions, c.deletions, c.warnings, k.state as check_state, c.conflicts, c.superseded_by, c.created_at, c.decided_at,
            c.base_commit, c.snapshot_commit, w.path as worktree,
-           coalesce((select json_agg(json_build_object('path', f.display, 'old_path', coder.as_text(f.old_path), 'operation', f.operation,
-                                                       'additions', f.additions, 'deletions', f.deletions, 'old_mode', f.old_mode,
-                                                       'new_mode', f.new_mode, 'hunks', coder.show_hunks(f.hunks)) order by f.ordinal)
+           coalesce((select json_agg(json_build_object(
+                         'path', f.display, 'old_path', coder.as_text(f.old_path), 'operation', f.operation, 'additions', f.additions,
+                         'deletions', f.deletions, 'old_mode', f.old_mode, 'new_mode', f.new_mode, 'hunks',
+                         (select coalesce(json_agg(json_build_object(
+                                     'number', h.ordinality, 'old_start', h.value -> 0, 'old_lines', h.value -> 1, 'new_start', h.value -> 2,
+                                     'new_lines', h.value -> 3, 'diff_line', h.value -> 4, 'diff_lines', h.value -> 5) order by h.ordinality), '[]')
+                          from jsonb_array_elements(f.hunks) with ordinality h)) order by f.ordinal)
                      from change_files f where f.change_id = c.id), '[]') as files,
            (select d.id from decisions d where d.change_id = c.id order by d.created_at desc limit 1) as decision_id,
            coder.as_text(c.diff) as diff

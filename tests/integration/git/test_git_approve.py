@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from uuid import uuid4
 
@@ -337,15 +338,18 @@ async def test_a_link_put_in_the_way_after_the_plan_is_not_followed(bench: Bench
     assert not list(bench.repo.at(".git").glob("coder-staging*"))
 
 
-async def test_work_after_the_plan_is_not_overwritten(bench: Bench) -> None:
+@pytest.mark.parametrize("work", ["user\n", "u\n"])
+async def test_work_after_the_plan_is_not_overwritten(bench: Bench, work: str) -> None:
     snapshot, worktree, _ = await changed(bench, a=lines(l1="agent"), b="agent\n")
+    stamps = bench.repo.at("b.txt").stat()
     plan = await bench.worktrees.plan(bench.approval(worktree, snapshot))
-    bench.repo.write("b.txt", "user\n")
+    bench.repo.write("b.txt", work)
+    os.utime(bench.repo.at("b.txt"), ns=(stamps.st_atime_ns, stamps.st_mtime_ns))
     assert await bench.worktrees.examine(plan) == (Found.OTHER, (b"b.txt",))
     with pytest.raises(CheckoutDirty):
         await bench.worktrees.carry_out(plan)
     assert bench.repo.read("a.txt").decode() == lines()
-    assert bench.repo.read("b.txt") == b"user\n"
+    assert bench.repo.read("b.txt").decode() == work
 
 
 async def test_a_file_the_user_renamed_takes_the_change(bench: Bench) -> None:
