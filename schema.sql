@@ -1230,7 +1230,7 @@ begin
     select * into s from sessions where id = p_session;
     if not found then
         perform coder.refuse('CD404', format('There is no session %s; `select id, title from sessions` lists those that exist.', p_session));
-    elsif s.status = 'closed' then
+    elsif s.status = 'closed' and not exists (select from tasks where project_id = s.project_id and idempotency_key = p_idempotency_key) then
         perform coder.reopen_session(p_session);
     end if;
     task := coder.enqueue(s.project_id::text, p_input, p_session, p_chat_id, null, p_agent, p_model, p_mode_id, p_thinking_option_id,
@@ -1355,7 +1355,7 @@ end $$;
 create function coder.set_warming_interval(p_session uuid, p_seconds numeric) returns int language plpgsql as $$
 begin
     if p_seconds is null or p_seconds not between 10 and 86400 then
-        perform coder.refuse('CD422', format('A cache is kept warm every 10 to 86400 seconds; %s is not in between.', coalesce(p_seconds::text, 'nothing')));
+        perform coder.refuse('CD422', format('A cache is kept warm every 10 to 86400 seconds; %s is not in between.', coalesce(left(p_seconds::text, 20), 'nothing')));
     end if;
     perform from sessions where id = p_session;
     if not found then

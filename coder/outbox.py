@@ -124,6 +124,11 @@ class Outbox:
         """How many frames wait."""
         return len(self._queued)
 
+    @property
+    def opening(self) -> bool:
+        """Whether what a subscription begins with waits."""
+        return self._free > 0
+
     def push(self, told: Told) -> bool:
         """Queue a frame; False when that was too much: the client has to be reset."""
         queued = self._queued

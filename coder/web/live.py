@@ -9,6 +9,7 @@ login holds no longer, 4408 no sign of life, 4409 the client has a newer socket,
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -37,6 +38,9 @@ SENT_FRAMES = 1_000
 SENT_BYTES = 262_144
 WAITING_REPLIES = 200
 REASON_BYTES = 123
+REFUSED_MOST = 200
+"""Operations that could not be done, one after another, before the socket is closed; `ack` and `pong` do not count."""
+SLOW = "This client asks faster than it reads the answers; read them, or ask for less."
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +98,9 @@ class Socket:
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._replies: list[bytes] = []
+        self._refused = 0
+        self._full = False
+        self._wrote = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._heard + ping
         self._over: asyncio.Future[None] = self._loop.create_future()
@@ -188,7 +195,7 @@ class Socket:
                 said = _wrong(wrong)
             if self._client is None:
                 raise Closed(4400, said)
-            self._reply(ErrorFrame(InvalidInput.code, said, _word(kind)))
+            self._refuse(ErrorFrame(InvalidInput.code, said, _word(kind)))
 
     async def _receive(self, client: Client) -> None:
         count = 0
@@ -198,7 +205,7 @@ class Socket:
                 await self._do(client, operation)
             except CoderError as error:
                 about = getattr(operation, "client_message_id", None) or getattr(operation, "session_id", None)
-                self._reply(ErrorFrame(error.code, error.message, operation.type, str(about) if about is not None else None))
+                self._refuse(ErrorFrame(error.code, error.message, operation.type, str(about) if about is not None else None))
             count += 1
             if count % 100 == 0:
                 await asyncio.sleep(0)  # a flood of small operations must not keep others waiting
@@ -214,7 +221,7 @@ class Socket:
         await self._check()
         match operation:
             case operations.ChatSubscribe(session_id=session):
-                await self._watching.subscribe(client, str(session))
+                await self._subscribe(client, str(session))
             case operations.ChatUnsubscribe(session_id=session):
                 client.unsubscribe(str(session))
             case operations.ChatSend():
@@ -227,6 +234,24 @@ class Socket:
                 client.surfaces.discard((str(session), surface))
             case operations.SurfaceInvoke():
                 await self._invoke(operation)
+        self._refused = 0
+
+    def _refuse(self, error: ErrorFrame) -> None:
+        """Say why an operation could not be done; who goes on and on like this is told to stop by the end of the socket."""
+        self._refused += 1
+        if self._refused > REFUSED_MOST:
+            raise Closed(4429, f"{REFUSED_MOST} operations in a row were refused; the last: {error.message}")
+        self._reply(error)
+
+    async def _subscribe(self, client: Client, session: str) -> None:
+        """Show a session, once what an earlier subscription began with is on its way: a history may be large, so only one waits."""
+        self._full = client.outbox.opening
+        while client.outbox.opening:
+            self._wrote.clear()
+            await self._wrote.wait()
+            self._heard = self._loop.time()  # what it says waits unread meanwhile, but it reads
+        self._full = False
+        await self._watching.subscribe(client, session)
 
     async def _invoke(self, asked: operations.SurfaceInvoke) -> None:
         """Use a control; whoever sees the surface is told once it is stored."""
@@ -235,7 +260,7 @@ class Socket:
             case "toggle", bool() | None as enabled:
                 await self._door.row("warming_toggle", session_id=asked.session_id, enabled=enabled)
             case "interval", int() | float() as seconds if not isinstance(seconds, bool):
-                await self._door.row("warming_interval", session_id=asked.session_id, seconds=seconds)
+                await self._door.row("warming_interval", session_id=asked.session_id, seconds=Decimal(str(seconds)))
             case action, value:
                 raise InvalidInput(
                     f"{asked.surface} has the actions `toggle` (true, false or nothing) and `interval` (seconds), not {action[:64]!r} "
@@ -254,7 +279,7 @@ class Socket:
             raise InvalidInput("`chat.send` names a session_id, or the project to open a new session in.")
         self._reply(Accepted(asked.client_message_id, task["session_id"], task["id"], task["existed"]))
         if task["session_id"] not in client.subscriptions:
-            await self._watching.subscribe(client, task["session_id"])
+            await self._subscribe(client, task["session_id"])
 
     # ── what goes out ────────────────────────────────────────────────────────────────────────────────
 
@@ -262,7 +287,7 @@ class Socket:
         """Answer on this socket alone."""
         self._replies.append(unnumbered(frame))
         if len(self._replies) > WAITING_REPLIES:
-            raise Closed(4429, "This client asks faster than it reads the answers; read them, or ask for less.")
+            raise Closed(4429, SLOW)
         if self._client is not None:
             self._client.bell.set()
 
@@ -288,6 +313,7 @@ class Socket:
         for batch in _batches(contents):
             text = batch[0] if len(batch) == 1 else b"[" + b",".join(batch) + b"]"
             await self._write({"type": "websocket.send", "text": text.decode()})
+            self._wrote.set()
 
     def _tick(self) -> None:
         """Ping; end what gives no sign of life. A tick that comes late judges nobody: this process was busy, and what they
@@ -295,7 +321,8 @@ class Socket:
         now = self._loop.time()
         late, self._due = now - self._due > self._ping / 2, now + self._ping
         if now - self._heard > 2 * self._ping and not late:
-            self._end(Closed(4408, f"Nothing was heard of this client for {2 * self._ping:g} s."))
+            silent = Closed(4408, f"Nothing was heard of this client for {2 * self._ping:g} s.")
+            self._end(Closed(4429, SLOW) if self._full else silent)
             return
         self._timer = self._loop.call_later(self._ping, self._tick)
         if self._checking is None or self._checking.done():

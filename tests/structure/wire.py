@@ -43,7 +43,7 @@ from coder.frames import (
 from coder.outbox import IDLE_SECONDS, KEPT_BYTES, KEPT_FRAMES, KEPT_MOST_SECONDS, KEPT_SECONDS, Told
 from coder.runtime.clients import SUBSCRIPTIONS
 from coder.warming import SURFACE, Warming, shown
-from coder.web.live import OPERATION_CHARACTERS
+from coder.web.live import OPERATION_CHARACTERS, REFUSED_MOST
 
 SESSION = "4f0f2a52-1c62-4a8e-9f6f-0d4f1f9b7f11"
 CHAT = "b7e6f1de-6a3f-4e0c-8d70-5a0c9df0a3c2"
@@ -126,11 +126,14 @@ together; parts are shown by number; a `tool_call` replaces the earlier one of i
 `change_pending` and `task_state` whenever the tables say so. Show what a user typed until the history, the queue or a turn has it.
 
 **Bounds.** An operation may have {OPERATION_CHARACTERS:,} characters, `chat.send` 4 MiB (a task's input 1 MiB); a client may watch
-{SUBSCRIPTIONS} sessions at once. A ping that is not answered twice closes the socket. With each ping, and with each operation but
+{SUBSCRIPTIONS} sessions at once, and more than {REFUSED_MOST} operations refused in a row close the socket (4429). A subscription is answered
+once the client has read what the one before began with; who reads nothing and asks on is closed with 4429 as well. A ping that
+is not answered twice closes the socket. With each ping, and with each operation but
 `ack` and `pong`, it is seen whether the token or login still holds; a socket of one that was revoked is closed within two pings.
 
-**Close codes.** 1009 too large · 1012 the server stops · 4400 not an operation · 4401 the token or login holds no longer · 4408 no
-sign of life · 4409 this client id has a newer socket: take a new id if you live · 4429 too much at once.
+**Close codes.** 1009 too large · 1012 the server stops · 4400 not an operation · 4401 the token or login holds no longer: come back
+with another, not with this one (a handshake with it is answered 401, which a page sees as 1006) · 4408 no sign of life · 4409 this
+client id has a newer socket: take a new id if you live · 4429 too much at once.
 """
 
 

@@ -8,6 +8,7 @@ import json
 import socket as sockets
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 import pytest
 from agents.scripted import script
@@ -17,6 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from coder.errors import Unavailable
+from coder.frame_log import History
 from coder.postgres.door import PostgresDoor
 from coder.runtime.clients import SUBSCRIPTIONS
 from coder.web import live
@@ -117,6 +119,24 @@ async def test_an_operation_that_cannot_be_done_is_answered_with_a_sentence(hous
     await still_well(house, tab)
 
 
+async def test_a_message_that_cannot_be_or_was_queued_before_opens_no_closed_session(house: LiveHouse) -> None:
+    server = await house.server()
+    _, session = await house.add("say nothing")
+    tab = house.tab(server.url)
+    await tab.open()
+    sent = {"type": "chat.send", "client_message_id": "m", "text": "once", "session_id": session}
+    await tab.send(sent)
+    await tab.until(lambda: tab.accepted)
+    await house.sql.execute("select coder.close_session($1)", UUID(session))
+    await tab.send({**sent, "client_message_id": "n", "text": " "})
+    await tab.send(sent)
+    await tab.until(lambda: tab.errors and len(tab.accepted) == 2)
+    assert await house.sql.fetchval("select status from sessions where id = $1", UUID(session)) == "closed"
+    await tab.send({**sent, "client_message_id": "o"})
+    await tab.until(lambda: len(tab.accepted) == 3)
+    assert await house.sql.fetchval("select status from sessions where id = $1", UUID(session)) == "active"
+
+
 @pytest.mark.parametrize(
     ("first", "reason"),
     [
@@ -144,10 +164,14 @@ async def test_a_socket_that_says_nothing_is_closed(house: LiveHouse, monkeypatc
         assert (line.close_code, line.close_reason) == (4408, "No `hello` came within 0.2 s; send it first.")
 
 
+async def new_sessions(house: LiveHouse, number: int) -> list[str]:
+    query = "insert into sessions (project_id) select $1 from generate_series(1, $2::int) returning id"
+    return [str(row["id"]) for row in await house.sql.fetch(query, house.project, number)]
+
+
 async def test_a_flood_of_subscriptions_is_bounded_and_others_go_on(house: LiveHouse) -> None:
     server = await house.server()
-    query = "insert into sessions (project_id) select $1 from generate_series(1, $2::int) returning id"
-    sessions = [str(row["id"]) for row in await house.sql.fetch(query, house.project, SUBSCRIPTIONS + 50)]
+    sessions = await new_sessions(house, SUBSCRIPTIONS + 50)
     tab, other = house.tab(server.url), house.tab(server.url)
     await tab.open()
     await other.open()
@@ -158,11 +182,80 @@ async def test_a_flood_of_subscriptions_is_bounded_and_others_go_on(house: LiveH
     await tab.until(lambda: len(tab.errors) == 50)
     assert {error["code"] for error in tab.errors} == {"too_many"}
     assert len(tab.views) == SUBSCRIPTIONS
-    for _ in range(10_000 - len(sessions)):
+    for _ in range(1_000):
         await tab.send({"type": "chat.subscribe", "session_id": sessions[0]})
     await other.send({"type": "chat.unsubscribe", "session_id": sessions[0]})
     await still_well(house, other)
     await tab.until(lambda: tab.views[sessions[0]].histories > 100)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [{"type": "chat.subscribe"}, {"type": "surface.subscribe", "surface": "cache-warming"}, {"type": "dance"}],
+    ids=["sessions", "surfaces", "garbage"],
+)
+async def test_ten_thousand_subscriptions_or_refusals_end_the_socket_and_nobody_else(house: LiveHouse, operation: dict[str, str]) -> None:
+    server = await house.server()
+    sessions = await new_sessions(house, 500)
+    tab, other = house.tab(server.url), house.tab(server.url)
+    await tab.open()
+    await other.open()
+    tab.wanted |= set(sessions)
+    with suppress(ConnectionClosed):  # before it has asked for all
+        for session in sessions * 20:
+            await tab.send({**operation, "session_id": session})
+            await tab.send({"type": "ack", "seq": 0})
+    await tab.until(lambda: tab.closed)
+    assert tab.end is not None
+    assert tab.end[0] == 4429
+    assert tab.end[1].startswith(f"{live.REFUSED_MOST} operations in a row were refused; the last: ")
+    assert len(tab.errors) == live.REFUSED_MOST
+    await still_well(house, other)
+
+
+async def test_refusals_with_something_done_in_between_end_nothing(house: LiveHouse) -> None:
+    server = await house.server()
+    _, session = await house.add("say nothing")
+    tab = house.tab(server.url)
+    await tab.open()
+    for _ in range(3):
+        for _ in range(live.REFUSED_MOST - 50):
+            await tab.send({"type": "dance"})
+        await tab.subscribe(session)
+    assert tab.closed is None
+
+
+async def test_a_client_that_never_reads_and_subscribes_on_and_on_fills_no_memory(house: LiveHouse) -> None:
+    server = await house.server(ping=1.0)
+    task, session = await house.add("x" * 1_000_000)
+    await house.sql.execute("update tasks set cancel_requested_at = now() where id = $1", task)
+    await house.sql.execute("select coder.queue_message($1, $2) from generate_series(1, 3)", UUID(session), "x" * 1_000_000)
+    other = house.tab(server.url)
+    await other.open()
+    raw = await deaf(server.url)
+    await shout(raw, {"type": "hello", "client_id": "never-reads"})
+    read = 0
+    history = server.watching._sessions.history
+
+    async def counted(session: str) -> History:
+        nonlocal read
+        read += 1
+        return await history(session)
+
+    server.watching._sessions.history = counted  # type: ignore[method-assign]
+    for _ in range(100):
+        await shout(raw, {"type": "chat.subscribe", "session_id": session})
+    async with asyncio.timeout(20):
+        while not read or len(server.watching.clients) < 2:  # noqa: ASYNC110 - nobody says so
+            await asyncio.sleep(0.02)
+        client = server.watching.clients._clients["admin", "never-reads"]
+        while client.socket is not None:
+            with suppress(OSError):
+                await shout(raw, {"type": "pong"})
+            await asyncio.sleep(0.02)
+    assert read <= 10
+    raw.close()
+    await still_well(house, other)
 
 
 async def test_a_client_that_gives_no_sign_of_life_is_closed_and_one_that_answers_stays(house: LiveHouse) -> None:

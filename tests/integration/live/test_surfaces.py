@@ -113,7 +113,7 @@ async def test_who_unsubscribes_is_told_nothing_more(house: LiveHouse) -> None:
         (about("S", "invoke", action="toggle", value=1), "invalid_input", "toggle"),
         (about("S", "invoke", action="interval"), "invalid_input", "interval"),
         (about("S", "invoke", action="interval", value=True), "invalid_input", "interval"),
-        (about("S", "invoke", action="interval", value=9.9), "invalid_input", "10 to 86400"),
+        (about("S", "invoke", action="interval", value=9.9), "invalid_input", "10 to 86400 seconds; 9.9 is not"),
         (about(str(UUID(int=7)), "subscribe"), "not_found", "no session"),
         (about(str(UUID(int=7)), "invoke", action="toggle"), "not_found", "no session"),
     ],
