@@ -92,6 +92,8 @@ CALLS: dict[str, tuple[str, str]] = {
     "ready": ("GET", "/ready"),
 }
 IN_QUERY = {"project": "project_id", "task": "task_id", "statuses": "status", "states": "state", "checks": "check"}
+WHOLE = frozenset({"agent_list", "token_list"})
+"""Lists that come in one page."""
 SERVERS_OWN = frozenset({"actor", "host_id"})
 """What the server knows better: whose token it is, and where it runs."""
 PAGE = 200
@@ -129,6 +131,8 @@ class HttpDoor:
         if method == "POST":
             return [self._call(statement, parameters).json()]
         limit = parameters.pop("limit", PAGE)
+        if statement in WHOLE:
+            return self._call(statement, parameters).json()["items"][:limit]  # type: ignore[no-any-return]
         found: list[dict[str, Any]] = []
         cursor: str | None = ""
         while cursor is not None and len(found) < limit:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
-from fastapi import APIRouter, FastAPI, Security
+from fastapi import APIRouter, Depends, FastAPI, Security
 from starlette.routing import WebSocketRoute
 
 from coder import __version__
@@ -31,7 +31,7 @@ from coder.web import (
     tokens,
     workspaces,
 )
-from coder.web.asking import bearer
+from coder.web.asking import bearer, only_known_parameters
 from coder.web.gate import Gate
 
 PREFIX = "/api/v1"
@@ -75,7 +75,7 @@ def build(
     app.state.decision_seconds = changes.SECONDS
     app.state.look = look
     app.state.compare = compare
-    api = APIRouter(prefix=PREFIX, dependencies=[Security(bearer)])
+    api = APIRouter(prefix=PREFIX, dependencies=[Security(bearer), Depends(only_known_parameters)])
     for router in (projects.router, tasks.router, sessions.router, queue.router, workspaces.router, changes.router, changes.decisions):
         api.include_router(router)
     for router in (

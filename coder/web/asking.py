@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Path, Query, Request, Security
+from fastapi import Depends, Path, Query, Request, Security, params
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
-from coder.errors import NotFound
+from coder.errors import InvalidInput, NotFound
 from coder.ports import Door
 from coder.web.gate import ACTOR
 from coder.web.paging import LARGEST
@@ -25,6 +26,26 @@ async def _door(request: Request) -> Door:
 
 async def _actor(request: Request, token: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]) -> str:
     return str(request.scope[ACTOR])
+
+
+async def only_known_parameters(request: Request) -> None:
+    """Of every route: a filter that is misspelt, or given twice, must not silently list everything.
+
+    Raises:
+        InvalidInput: a query parameter that the route does not have, or one that comes more than once.
+    """
+    given = [name for name, _ in request.query_params.multi_items()]
+    if not given:
+        return
+    known = [
+        parameter.alias for parameter in get_flat_params(request.scope["route"].dependant) if isinstance(parameter.field_info, params.Query)
+    ]
+    for name in given:
+        if name not in known:
+            there = f"it has {', '.join(known)}" if known else "it has none"
+            raise InvalidInput(f"{request.url.path} has no query parameter `{name[:64]}`; {there}. Leave it out or correct its name.")
+        if given.count(name) > 1:
+            raise InvalidInput(f"The query parameter `{name}` is given more than once; give it once, several words of it with commas.")
 
 
 async def _task(task: Annotated[int, Path(description="The task's id", examples=[42])]) -> int:

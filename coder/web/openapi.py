@@ -38,7 +38,8 @@ EXAMPLES: dict[str, Any] = {}
 DESCRIPTION = """Tasks for coding agents, the changes they make, and the decisions on them.
 
 Everything but `/health` and `/ready` needs `Authorization: Bearer <token>`. Lists answer `items` and `next_cursor`, which is sent back
-as `cursor`. Every error is `application/problem+json` whose `detail` is a sentence and whose `code` is stable."""
+as `cursor`; a blank filter is none, and a query parameter that there is not, or that comes twice, is refused.
+Every error is `application/problem+json` whose `detail` is a sentence and whose `code` is stable."""
 
 
 def answers(shape: type[Shape], *problems: int, status: int = 200, page: type[Page[Any]] | None = None, said: str = "Done") -> Responses:

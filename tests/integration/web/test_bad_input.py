@@ -296,3 +296,23 @@ async def test_without_a_database_it_lives_but_is_not_ready(api: Api) -> None:
             problem(await client.get(path), 503, "unavailable", "database")
         assert (await client.get("/health")).status_code == 200
     await pool.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (
+            "/sessions?project=demo",
+            ["/sessions has no query parameter `project`", "project_id, workspace_id, status, cwd, q, limit, cursor"],
+        ),
+        ("/sessions?status=idle&statuss=", ["`statuss`"]),
+        ("/sessions?status=idle&status=active", ["`status` is given more than once", "commas"]),
+        ("/tasks?limit=5&limit=5", ["`limit` is given more than once"]),
+        ("/workspaces?" + "x" * 5_000 + "=1", ["`" + "x" * 64 + "`"]),
+        ("/status?verbose=1", ["`verbose`", "it has none"]),
+        (f"/sessions/{uuid4()}/queue?after=5", ["`after`", "limit, cursor"]),
+    ],
+    ids=["misspelt", "blank", "twice", "twice-the-same", "long", "none", "nothing-there"],
+)
+async def test_a_query_parameter_that_there_is_not_or_that_comes_twice_is_refused(api: Api, path: str, words: list[str]) -> None:
+    problem(await api.get(path), 422, "invalid_input", *words)
