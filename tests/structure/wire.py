@@ -126,10 +126,10 @@ together; parts are shown by number; a `tool_call` replaces the earlier one of i
 `change_pending` and `task_state` whenever the tables say so. Show what a user typed until the history, the queue or a turn has it.
 
 **Bounds.** An operation may have {OPERATION_CHARACTERS:,} characters, `chat.send` 4 MiB (a task's input 1 MiB); a client may watch
-{SUBSCRIPTIONS} sessions at once, and more than {REFUSED_MOST} operations refused in a row close the socket (4429). A subscription is answered
-once the client has read what the one before began with; who reads nothing and asks on is closed with 4429 as well. A ping that
-is not answered twice closes the socket. With each ping, and with each operation but
-`ack` and `pong`, it is seen whether the token or login still holds; a socket of one that was revoked is closed within two pings.
+{SUBSCRIPTIONS} sessions at once. A subscription is answered once the client reads what the one before began with. Who reads nothing and asks
+on, and who has more than {REFUSED_MOST} operations refused in a row, is closed with 4429. A ping that is not answered twice closes the
+socket. With each ping, and with each operation but `ack` and `pong`, it is seen whether the token or login still holds; a socket of
+one that was revoked is closed within two pings.
 
 **Close codes.** 1009 too large · 1012 the server stops · 4400 not an operation · 4401 the token or login holds no longer: come back
 with another, not with this one (a handshake with it is answered 401, which a page sees as 1006) · 4408 no sign of life · 4409 this

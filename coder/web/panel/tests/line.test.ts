@@ -188,6 +188,23 @@ describe("a line", () => {
     expect(told).toHaveLength(2);
   });
 
+  it("does not come back by itself once the login is gone, and does with another one", () => {
+    server.last.welcome();
+    line.subscribe("s1");
+    server.last.tell(history("s1", 1));
+    const reason = "The token or login of this socket holds no longer; connect again with another.";
+    server.last.break(4401, reason);
+    expect(line.state).toEqual({ is: "gone", reason });
+    line.hurry();
+    world.pass(24 * 3_600_000);
+    expect(server.sockets).toHaveLength(1);
+    expect(line.send({ type: "pong" })).toBe(false);
+    line.open();
+    server.last.welcome("reset", "e1");
+    expect(line.state).toEqual({ is: "open" });
+    expect(server.last.of("chat.subscribe")).toEqual([{ type: "chat.subscribe", session_id: "s1" }]);
+  });
+
   it("keeps its id over a reload", () => {
     expect(make().clientId).toBe(line.clientId);
   });

@@ -34,15 +34,27 @@ export class ApiError extends Error {
 
 const KEY = "coder.key";
 const listeners = new Set<() => void>();
+let lost = false;
+
+function keep(value: string | null, gone: boolean): void {
+  if (value === null) localStorage.removeItem(KEY);
+  else localStorage.setItem(KEY, value);
+  lost = gone;
+  for (const listener of listeners) listener();
+}
 
 /** The half of the login that this origin's pages keep; null when nobody is logged in. */
 export const key = {
   get: () => localStorage.getItem(KEY),
   set(value: string | null): void {
-    if (value === null) localStorage.removeItem(KEY);
-    else localStorage.setItem(KEY, value);
-    for (const listener of listeners) listener();
+    keep(value, false);
   },
+  /** The service does not know this login any more: it is over here as well. */
+  lose(): void {
+    if (key.get() !== null) keep(null, true);
+  },
+  /** Whether the last login ended because the service does not know it any more. */
+  wasLost: () => lost,
   listen(listener: () => void): () => void {
     listeners.add(listener);
     return () => listeners.delete(listener);
@@ -80,7 +92,7 @@ export async function told<T>(request: Promise<Answer<T>>): Promise<T> {
   const { data, error, response } = answer;
   if (response.ok && data !== undefined) return data;
   const problem = typeof error === "object" && error !== null ? (error as Record<string, unknown>) : {};
-  if (response.status === 401) key.set(null);
+  if (response.status === 401) key.lose();
   throw new ApiError(
     response.status,
     String(problem.code ?? "error"),

@@ -13,6 +13,9 @@ function open(): Socket {
 }
 
 export const live = new Live({ open, store: sessionStorage, complain });
+live.listen(() => {
+  if (live.state.is === "gone") key.lose();
+});
 const listen = (listener: () => void) => live.listen(listener);
 
 /** Be connected as long as somebody is logged in. */

@@ -55,7 +55,12 @@ function Login({ failed }: { failed: string | null }) {
     <main className={classes.page}>
       <div className={classes.card}>
         <h1>coder</h1>
-        <p>This browser is not let in yet. Open the link that this prints, on the machine where coder runs:</p>
+        <p>
+          {key.wasLost()
+            ? "This browser's login holds no longer: its token was revoked, or its time is over."
+            : "This browser is not let in yet."}{" "}
+          Open the link that this prints, on the machine where coder runs:
+        </p>
         <Command text="bin/coder login" />
         <form onSubmit={submit}>
           <PasswordInput

@@ -12,6 +12,7 @@ export const LONGEST_RETRY_MS = 10_000;
 /** Two pings of the server (25 s each) and some patience: a line on which nothing came for so long is dead. */
 export const SILENCE_MS = 60_000;
 export const REPLACED = 4409;
+export const GONE = 4401;
 
 /** What of a WebSocket is needed. */
 export interface Socket {
@@ -51,6 +52,8 @@ export type LineState =
   | { is: "connecting" }
   | { is: "open" }
   | { is: "waiting"; until: number; code: number; reason: string }
+  /** The login holds no longer; it stays closed until somebody who has another opens it. */
+  | { is: "gone"; reason: string }
   | { is: "closed" };
 
 type Subscription = ChatSubscribe | SurfaceSubscribe;
@@ -91,9 +94,9 @@ export class Line {
     this.clientId = options.ids.load() ?? this.renew();
   }
 
-  /** Connect, and stay connected until `close`. */
+  /** Connect, and stay connected until `close`, or until the login is gone. */
   open(): void {
-    if (this.state.is === "closed") this.connect();
+    if (this.state.is === "closed" || this.state.is === "gone") this.connect();
   }
 
   close(): void {
@@ -232,6 +235,10 @@ export class Line {
 
   private lost(code: number, reason: string): void {
     this.drop();
+    if (code === GONE) {
+      this.become({ is: "gone", reason });
+      return;
+    }
     if (code === REPLACED) {
       // Another tab has this id, a copy of this one for example; whoever lives takes a new one, and begins anew.
       this.clientId = this.renew();
