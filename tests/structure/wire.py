@@ -126,8 +126,8 @@ together; parts are shown by number; a `tool_call` replaces the earlier one of i
 `change_pending` and `task_state` whenever the tables say so. Show what a user typed until the history, the queue or a turn has it.
 
 **Bounds.** An operation may have {OPERATION_CHARACTERS:,} characters, `chat.send` 4 MiB (a task's input 1 MiB); a client may watch
-{SUBSCRIPTIONS} sessions at once. A subscription is answered once the client reads what the one before began with. Who reads nothing and asks
-on, and who has more than {REFUSED_MOST} operations refused in a row, is closed with 4429. A ping that is not answered twice closes the
+{SUBSCRIPTIONS} sessions at once. A subscription is answered once the client reads what the one before began with. Who reads nothing and
+asks on, and who has more than {REFUSED_MOST} operations refused in a row, is closed with 4429. A ping that is not answered twice closes the
 socket. With each ping, and with each operation but `ack` and `pong`, it is seen whether the token or login still holds; a socket of
 one that was revoked is closed within two pings.
 

@@ -143,11 +143,11 @@ async def test_a_message_that_was_queued_before_opens_no_closed_session(api: Api
     queue, claim = await session_with_a_turn(api)
     session, first = f"/sessions/{claim['session_id']}", {"input": "once", "idempotency_key": "k"}
     task = shaped(await api.post(queue, json=first), AddedTask, 201)
-    shaped(await api.post(f"{session}/close"), Session)
+    shaped(await api.post(f"{session}/close"), OneSession)
     again = shaped(await api.post(queue, json=first), AddedTask)
     assert (again["id"], again["state"]) == (task["id"], "cancelled")
     refused(await api.post(queue, json={**first, "input": "another"}), 409, "idempotency_conflict")
-    assert shaped(await api.get(session), Session)["status"] == "closed"
+    assert shaped(await api.get(session), OneSession)["status"] == "closed"
 
 
 async def test_messages_that_cannot_be(api: Api) -> None:
