@@ -8,6 +8,7 @@ CODER_TEST_POSTGRES=container or nothing else is there · the embedded server, w
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,11 @@ from coder.errors import Unavailable
 from coder.postgres.embedded import EmbeddedServer, find_binaries
 
 SCHEMA = Path(__file__).resolve().parents[1] / "schema.sql"
+
+
+# A shell that starts a job in the background has it ignore Ctrl-C, and so would every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

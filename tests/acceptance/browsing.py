@@ -11,11 +11,12 @@ from typing import Any
 
 import panel
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 from running import Coder
 
 AXE = panel.PANEL / "node_modules" / "axe-core" / "axe.min.js"
 PATIENCE_MS = 20_000
+expect.set_options(timeout=PATIENCE_MS)  # a busy machine paints late; what never comes fails all the same
 PHONE = {"viewport": {"width": 390, "height": 800}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
 
 
