@@ -37,6 +37,8 @@ NOT_OVER_HTTP = {
     "logout",
     "warming_toggle",  # by the surface, over the WebSocket
     "warming_interval",
+    "change_compared",  # the panel's alone
+    "message_list_before",
 }
 
 
