@@ -1,4 +1,5 @@
-"""The panel's session page in a real browser: a turn as it happens, more said behind it, and the service restarted under it."""
+"""The panel's session page in a real browser: a turn as it happens, what waits behind it, what was done and said before, and
+the service killed and the line cut under it."""
 
 from __future__ import annotations
 
@@ -52,10 +53,10 @@ def test_two_browsers_see_a_turn_as_it_happens_and_what_waits_behind_it(coder: C
         each.open(f"/sessions/{session}")
         expect(said(each)).to_contain_text("word5")
     tab.press("c")
-    expect(tab.page.get_by_label("Message")).to_be_focused()
+    expect(tab.page.get_by_role("textbox", name="Message", exact=True)).to_be_focused()
     tab.page.keyboard.insert_text("And then?\nsay: Then **nothing**.")
     tab.page.reload()  # a draft is not lost
-    message = tab.page.get_by_label("Message")
+    message = tab.page.get_by_role("textbox", name="Message", exact=True)
     expect(message).to_have_value("And then?\nsay: Then **nothing**.")
     message.press("Control+Enter")
     expect(other.page.get_by_label("queued")).to_be_visible()
@@ -64,6 +65,79 @@ def test_two_browsers_see_a_turn_as_it_happens_and_what_waits_behind_it(coder: C
         expect(each.page.get_by_role("strong").get_by_text("nothing")).to_be_visible(timeout=30_000)
         expect(each.page.get_by_role("article").first).to_contain_text("cancelled")
     other.close()
+
+
+def test_what_waits_is_changed_taken_back_and_sent_at_once(coder: Coder, project: str, browser: Browser, tab: Tab) -> None:
+    task = coder.queue(project, "Count for long", "slow", f"say: {WORDS}")
+    session = coder.get(f"/tasks/{task}")["session_id"]
+    for text in ("one", "two", "three"):
+        coder.queue(project, text, f"say: I did {text}.", session=session)
+    page = tab.page
+    tab.open(f"/sessions/{session}")
+    waiting = page.get_by_role("region", name="It waits")
+    waiting.filter(has_text="say: I did one.").get_by_role("button", name="Edit").click()
+    page.get_by_role("textbox", name="Message that waits").fill("one\nsay: I did it better.")
+    page.reload()  # what was typed is not lost
+    expect(page.get_by_role("textbox", name="Message that waits")).to_have_value("one\nsay: I did it better.")
+    page.get_by_role("textbox", name="Message that waits").press("Control+Enter")
+    expect(page.get_by_text("say: I did it better.")).to_be_visible()
+    assert coder.get(f"/sessions/{session}/queue")["items"][0]["input"] == "one\nsay: I did it better."
+    waiting.filter(has_text="say: I did two.").get_by_role("button", name="Remove").click()
+    expect(page.get_by_text("say: I did two.")).to_be_hidden()
+    waiting.filter(has_text="say: I did three.").get_by_role("button", name="Send now").click()
+    expect(page.get_by_text("I did it better.", exact=True)).to_be_visible(timeout=30_000)
+    articles = page.get_by_role("article")
+    expect(articles).to_have_count(3)
+    for at, words in enumerate(("cancelled", "I did three.", "I did it better.")):
+        expect(articles.nth(at)).to_contain_text(words)
+    page.get_by_role("textbox", name="Message", exact=True).fill("And this?\nsay: Never mind.")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("Never mind.", exact=True)).to_be_visible()
+
+
+def test_who_interrupts_does_not_wait(coder: Coder, project: str, tab: Tab) -> None:
+    task = coder.queue(project, "Count for long", "slow", f"say: {WORDS}")
+    page = tab.page
+    tab.open(f"/sessions/{coder.get(f'/tasks/{task}')['session_id']}")
+    expect(said(tab)).to_contain_text("word5")
+    page.get_by_role("textbox", name="Message", exact=True).fill("Stop that.\nsay: I stopped.")
+    page.get_by_label("Interrupt").check()
+    page.get_by_role("button", name="Stop it and send").click()
+    expect(page.get_by_text("I stopped.", exact=True)).to_be_visible(timeout=30_000)
+    assert coder.get(f"/tasks/{task}")["state"] == "cancelled"
+
+
+def test_what_was_done_is_seen_as_diffs_and_commands_and_folds_to_a_line(coder: Coder, project: str, tab: Tab) -> None:
+    lines = (
+        "think: Hm.",
+        "write new.txt: first\\nsecond",
+        "edit new.txt: second => third",
+        "run: echo so; exit 3",
+        "say: # All\\n\\nis **done**.",
+    )
+    task = coder.turn(project, "Do it", *lines)
+    page = tab.page
+    tab.open(f"/sessions/{task['session_id']}")
+    expect(page.get_by_role("button", name="exit 3")).to_contain_text("echo so")
+    page.get_by_role("button", name="exit 3").click()
+    expect(page.get_by_text("$ echo so; exit 3")).to_be_visible()
+    expect(page.get_by_text("Output, exit code 3")).to_be_visible()
+    page.get_by_role("button", name="completed edit").click()
+    drawn = page.locator("diffs-container")
+    expect(drawn.get_by_text("third")).to_be_visible()
+    expect(drawn.get_by_text("second")).to_be_visible()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        tab.settled()
+        assert tab.violations() == []
+    page.get_by_role("heading", level=1).click()
+    tab.press("z")
+    folded = page.get_by_role("article").get_by_role("button", name="Do it")
+    expect(folded).to_have_attribute("aria-expanded", "false")
+    expect(folded).to_contain_text(f"{task['cost_tokens']:,} tokens")
+    expect(page.get_by_role("button", name="exit 3")).to_be_hidden()
+    folded.click()
+    expect(page.get_by_text("Output, exit code 3")).to_be_visible()  # what was open is open again
 
 
 def test_hostile_words_of_an_agent_are_only_words(coder: Coder, project: str, tab: Tab) -> None:
@@ -82,8 +156,8 @@ def test_the_service_is_restarted_under_it_and_nothing_typed_is_lost(coder: Code
     port = coder.url.rstrip("/").rpartition(":")[2]
     coder.stop()
     expect(page.get_by_text("The connection is lost.", exact=False)).to_be_visible()
-    page.get_by_label("Message").fill("Are you back?\nsay: Back.")
-    page.get_by_label("Message").press("Control+Enter")
+    page.get_by_role("textbox", name="Message", exact=True).fill("Are you back?\nsay: Back.")
+    page.get_by_role("textbox", name="Message", exact=True).press("Control+Enter")
     expect(page.get_by_label("being sent")).to_be_visible()
     coder.start(port=port)
     expect(page.get_by_text("Back.", exact=True)).to_be_visible(timeout=30_000)

@@ -74,11 +74,18 @@ export function commandOf(call: ToolCall): string | null {
   return first(argumentsOf(call), ["command", "cmd"]);
 }
 
+/** The first of the questions that a call asks. */
+function questionOf(fields: Fields): string | null {
+  const asked = Array.isArray(fields.questions) ? (fields.questions as Fields[])[0] : undefined;
+  return asked === undefined ? null : first(asked, ["question"]);
+}
+
 /** The one thing of a call's arguments that says what it is about. */
 export function gist(call: ToolCall): string {
   const fields = argumentsOf(call);
   return (
     commandOf(call) ??
+    questionOf(fields) ??
     first(fields, [...PATH, "pattern", "url", "query"]) ??
     String(Object.values(fields).find((each) => typeof each === "string") ?? (call.input === "{}" ? "" : call.input))
   );

@@ -79,9 +79,11 @@ export function Head({ id, session, changeId, change, running, agent }: HeadProp
             )}
             {session.waiting_for_host && <span className="warn">waits for its host, where no node runs</span>}
             <Context session={session} />
-            <span className="num" title="What all turns of this session took">
-              {session.cost_tokens.toLocaleString("en")} tokens
-            </span>
+            {session.cost_tokens > 0 && (
+              <span className="num" title="What all turns of this session took">
+                {session.cost_tokens.toLocaleString("en")} tokens
+              </span>
+            )}
             {agent === "native" && <WarmingControl session={id} />}
             <span>
               active <Age of={session.last_activity_at} />
@@ -217,7 +219,7 @@ function Actions({ session, folded, fold }: ActionsProps) {
   const closed = session.status === "closed";
   return (
     <>
-      <Menu position="bottom-end" withinPortal>
+      <Menu position="bottom-end" withinPortal={false} withInitialFocusPlaceholder={false}>
         <Menu.Target>
           <ActionIcon variant="default" size={30} aria-label="More about this session">
             <KebabHorizontalIcon size={16} />

@@ -95,11 +95,11 @@ function Block({ label, text, end = false }: { label: string; text: string; end?
   const shown = left <= 0 ? text : end ? text.slice(left) : text.slice(0, SHOWN_CHARACTERS);
   return (
     <>
-      <h4>
+      <div className={classes.label}>
         {label}
         {left > 0 &&
           ` · the ${end ? "last" : "first"} ${SHOWN_CHARACTERS.toLocaleString("en")} of ${text.length.toLocaleString("en")} characters`}
-      </h4>
+      </div>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable with the keyboard */}
       <pre tabIndex={0}>{shown}</pre>
     </>

@@ -75,7 +75,7 @@ export const TurnView = memo(function TurnView({ group, turn, change, last }: Tu
         {turn.parts.map((part) => (
           <PartView
             key={part.part}
-            name={`${name}/${part.part}`}
+            name={`in-${name}/${part.part}`}
             part={part}
             running={turn.state === "running" && part === turn.parts.at(-1)}
           />
@@ -142,9 +142,9 @@ const STEPS = {
 function Plan({ entries }: { entries: readonly PlanEntry[] }) {
   return (
     <section className={classes.plan} aria-label="Plan">
-      <h3 className="num">
+      <strong className="num">
         Plan · {entries.filter((each) => each.status === "completed").length} of {entries.length} done
-      </h3>
+      </strong>
       <ul>
         {entries.map((each, at) => {
           const [Icon, word] = STEPS[each.status];
@@ -209,13 +209,14 @@ function Held({ taskId }: { taskId: number }) {
 
 function Retry({ taskId, retry }: { taskId: number; retry: ProviderRetry }) {
   const { busy, act } = useTask(taskId);
-  const left = Math.max(0, Math.ceil((Date.parse(retry.retry_at) - useNow()) / 1000));
+  const now = useNow();
   return (
     <section className={classes.card} aria-label="The provider failed">
       <div>
         <strong>The model's provider failed{retry.code !== null && ` (${retry.code})`}.</strong> {retry.message}
         <div className="dim num" role="timer">
-          Try {retry.attempt + 2} {left > 0 ? `in ${left} s` : "now"}
+          Try {retry.attempt + 2}{" "}
+          {Date.parse(retry.retry_at) > now ? `in ${took(new Date(now).toISOString(), retry.retry_at)}` : "now"}
         </div>
       </div>
       <Button size="xs" variant="default" disabled={busy} onClick={() => act("retry-now")}>

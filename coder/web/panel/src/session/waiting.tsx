@@ -55,7 +55,6 @@ export function Queued({ session, message, busy }: QueuedProps) {
     return (
       <form
         className={classes.waiting}
-        aria-label="Change a message that waits"
         onSubmit={(event) => {
           event.preventDefault();
           save();
@@ -84,7 +83,7 @@ export function Queued({ session, message, busy }: QueuedProps) {
       </form>
     );
   return (
-    <div className={classes.waiting}>
+    <section className={classes.waiting} aria-label="It waits">
       <ClockIcon size={14} aria-label="queued" />
       <div>{message.text}</div>
       <div className={classes.buttons}>
@@ -112,7 +111,7 @@ export function Queued({ session, message, busy }: QueuedProps) {
           Remove
         </Button>
       </div>
-    </div>
+    </section>
   );
 }
 

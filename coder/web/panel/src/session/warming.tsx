@@ -42,7 +42,7 @@ export function WarmingControl({ session }: { session: string }) {
   if (warming === undefined) return null;
   const { enabled, timer, stopped, error } = warming;
   return (
-    <Popover position="bottom-start" withinPortal trapFocus returnFocus width={320}>
+    <Popover position="bottom-start" withinPortal={false} trapFocus returnFocus width={320}>
       <Popover.Target>
         <Button
           size="compact-xs"
