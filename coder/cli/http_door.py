@@ -92,7 +92,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "ready": ("GET", "/ready"),
 }
 IN_QUERY = {"project": "project_id", "task": "task_id", "statuses": "status", "states": "state", "checks": "check"}
-WHOLE = frozenset({"agent_list", "token_list"})
+WHOLE = frozenset({"agent_list", "token_list", "stats"})
 """Lists that come in one page."""
 SERVERS_OWN = frozenset({"actor", "host_id"})
 """What the server knows better: whose token it is, and where it runs."""
