@@ -36,7 +36,7 @@ create domain coder.task_position as numeric constraint tasks_position_check che
 create domain coder.idempotency_key as text constraint tasks_idempotency_key_check check (octet_length(value) between 1 and 255);
 create domain coder.max_attempts as smallint constraint tasks_max_attempts_check check (value between 1 and 100);
 create domain coder.task_timeout as interval constraint tasks_timeout_check check (value > '0');
-create domain coder.turn_state as text constraint turns_state_check
+create domain coder.turn_state as text constraint tasks_answer_state_check
     check (value in ('streaming', 'complete', 'failed', 'cancelled', 'interrupted'));
 create domain coder.session_state as text constraint session_queue_state_check
     check (value in ('idle', 'scheduled', 'ready', 'running', 'held'));
@@ -254,16 +254,22 @@ create table tasks (
     cost_tokens         bigint not null default 0,
     execution_path      coder.execution_path,
     agent_used          text,
+    -- The turn: what the agent says to the input, and in which chat. Null while the task waits, also while it waits again.
+    spoken_in           uuid,
+    answer_state        coder.turn_state,
+    answer              text,
+    reasoning           text,
+    tool_calls          jsonb,
     foreign key (session_id, project_id) references sessions (id, project_id) deferrable initially deferred,
     foreign key (chat_id, session_id) references chats (id, session_id),
     constraint tasks_input_check check (octet_length(input) between 1 and 1048576),  -- that it says something: task_before_…
     -- One for all that follows from the state, since each is read anew in every statement.
     constraint tasks_state_check check (state in ('pending', 'running', 'completed', 'failed', 'cancelled', 'interrupted')
         and attempts between 0 and max_attempts and case state
-        when 'pending' then ended_at is null
-        when 'running' then ended_at is null and epoch is not null and node_id is not null and claimed_at is not null
-        else ended_at is not null and (state = 'completed' or reason is not null) end)
-) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.05);
+        when 'pending' then ended_at is null and answer_state is null
+        when 'running' then ended_at is null and epoch is not null and node_id is not null and claimed_at is not null and answer_state = 'streaming'
+        else ended_at is not null and (state = 'completed' or reason is not null) and answer_state is distinct from 'streaming' end)
+) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.05);
 -- By `waiting`, not by `state`, which changes when a task ends as well: as no index knows of that, an ending is written
 -- without touching one (HOT). What runs in a session is said by its row in session_queue, and by no second one.
 create index tasks_head on tasks (session_id, position) where waiting;
@@ -271,43 +277,29 @@ create index tasks_priority on tasks (session_id, priority desc) where waiting a
 create index tasks_due on tasks (session_id, run_at) where waiting and run_at is not null;
 create unique index tasks_idempotency on tasks (project_id, idempotency_key) where idempotency_key is not null;
 create index tasks_by_session on tasks (session_id, id);
+-- The turns of a session in their order, which is that of their claims. Not `where epoch is not null`, which tempts every statement that names one.
+create index tasks_by_turn on tasks (session_id, epoch) where spoken_in is not null;
+-- They begin in about the order in which their rows are stored, so a few words for each stretch of the table are enough (coder.stats).
+create index tasks_by_start on tasks using brin (claimed_at) with (autosummarize = on);
 create index tasks_by_retry on tasks (retry_of) where retry_of is not null;
 alter table session_queue set (autovacuum_vacuum_scale_factor = 0.01);
-
--- The words of a task's turn, one row, which is both of its messages: what the user said is the task's input. Begun by
--- coder.claim, for a task whose row it has just locked, and by nobody else: a foreign key would only check that again.
--- A task that waits, also one that waits again, has none.
-create table turns (
-    task_id    bigint primary key,
-    session_id uuid not null,
-    ordinal    bigint generated always as identity (increment 2),
-    chat_id    uuid not null,
-    state      coder.turn_state not null,
-    text       text not null default '',
-    reasoning  text not null default '',
-    tool_calls jsonb not null default '[]',
-    started_at timestamptz not null default clock_timestamp(),
-    ended_at   timestamptz,
-    check ((state = 'streaming') = (ended_at is null))
-) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);  -- each row is written twice: its words come at the end
-create index turns_by_session on turns (session_id, ordinal);
--- Turns begin in the order in which their rows are stored, so a few words for each stretch of the table are enough (coder.stats).
-create index turns_by_start on turns using brin (started_at) with (autosummarize = on);
 
 -- The same whenever it is asked for: a second attempt of a turn goes on with the same messages.
 create function coder.message_id(p_task bigint, p_session uuid, p_role text) returns uuid language sql immutable as $$
     select md5(p_role || p_task::text || p_session::text)::uuid;
 $$;
 
+-- A turn is both of its messages: what the user said is the task's input.
 create view messages as
-    select coder.message_id(u.task_id, u.session_id, 'user') as id, u.ordinal, u.session_id, u.chat_id, u.task_id, 'user' as role, 'complete' as state,
-           t.input as text, '' as reasoning, '[]'::jsonb as tool_calls, u.started_at as created_at, u.started_at as ended_at,
+    select coder.message_id(id, session_id, 'user') as id, epoch * 2 as ordinal, session_id, spoken_in as chat_id, id as task_id, 'user' as role,
+           'complete' as state, input as text, '' as reasoning, '[]'::jsonb as tool_calls, claimed_at as created_at, claimed_at as ended_at,
            null as agent, null::bigint as cost_tokens, null as error
-    from turns u join tasks t on t.id = u.task_id
+    from tasks where spoken_in is not null
     union all
-    select coder.message_id(u.task_id, u.session_id, 'assistant'), u.ordinal + 1, u.session_id, u.chat_id, u.task_id, 'assistant', u.state, u.text,
-           u.reasoning, u.tool_calls, u.started_at, u.ended_at, coalesce(t.agent_used, t.agent, 'native'), t.cost_tokens, t.error
-    from turns u left join tasks t on t.id = u.task_id;  -- a left join, which is left out where none of its columns is asked for
+    select coder.message_id(id, session_id, 'assistant'), epoch * 2 + 1, session_id, spoken_in, id, 'assistant', answer_state, coalesce(answer, ''),
+           coalesce(reasoning, ''), coalesce(tool_calls, '[]'), claimed_at, case when answer_state <> 'streaming' then ended_at end,
+           coalesce(agent_used, agent, 'native'), cost_tokens, error
+    from tasks where spoken_in is not null;
 
 -- What a turn that runs has said so far, in batches, so that it survives its node and every process can show it. Written
 -- by coder.append_frames alone, which compares the epoch; a foreign key would write into the task's row with each batch.
@@ -670,7 +662,8 @@ begin
                             when q.state = 'ready' then q.ready_at else clock_timestamp() end,
             owner = null, epoch = null, running_task = null
         from unnest(p_places) as s(place)
-        join (select ctid as place, session_id, coalesce(held_by, running_task) as task from session_queue) was on was.place = s.place
+        join (select ctid as place, session_id, coalesce(held_by, running_task) as task, running_task is not null as ran
+              from session_queue) was on was.place = s.place
         left join lateral (
             select t.id as task_id from tasks t join sessions on sessions.id = t.session_id
             where t.id = was.task
@@ -699,12 +692,12 @@ begin
             order by t.run_at limit 1
         ) d on true
         where q.ctid = was.place
-        returning q.session_id, q.state, v.id is not null or d.run_at is not null as waiting
+        returning q.session_id, q.state, v.id is not null or d.run_at is not null as waiting, was.ran
     ), free as materialized (
         -- Nobody's ending waits for a person who holds a session's row; the deep sweep shows such a session right.
-        -- One that stays active is left as it is.
+        -- One that stays active is left as it is, and one that ran was.
         select sessions.id, placed.waiting from placed join sessions on sessions.id = placed.session_id
-        where sessions.status <> 'closed' and (sessions.status = 'idle' or not placed.waiting)
+        where not (placed.ran and placed.waiting) and sessions.status <> 'closed' and (sessions.status = 'idle' or not placed.waiting)
         for no key update of sessions skip locked
     ), shown as (
         update sessions
@@ -748,7 +741,8 @@ begin
         if new.state <> 'pending' or new.attempts <> 0 or new.input_tokens + new.cached_tokens + new.output_tokens + new.cost_tokens <> 0 or new.notices <> '{}'
            or coalesce(new.epoch::text, new.node_id::text, new.claimed_at::text, new.first_event_at::text, new.ended_at::text,
                        new.cancel_requested_at::text, new.retry_requested_at::text, new.reason, new.error, new.output_summary,
-                       new.execution_path, new.agent_used, new.retry_of::text, nullif(new.compacts, false)::text) is not null then
+                       new.execution_path, new.agent_used, new.spoken_in::text, new.answer_state, new.answer, new.reasoning, new.tool_calls::text,
+                       new.retry_of::text, nullif(new.compacts, false)::text) is not null then
             perform coder.refuse('CD422', format(
                 'A task is inserted as pending (here: state %L); leave out what coder writes, retry_of included (docs/sql.md lists your columns).', new.state));
         end if;
@@ -866,11 +860,13 @@ begin
     end if;
     if (new.id, new.project_id, new.session_id, new.attempts, new.epoch, new.node_id, new.claimed_at, new.first_event_at, new.ended_at,
         new.created_at, new.opens_session, new.retry_of, new.compacts, new.reason, new.error, new.notices, new.output_summary, new.input_tokens,
-        new.cached_tokens, new.output_tokens, new.cost_tokens, new.execution_path, new.agent_used, new.retry_requested_at)
+        new.cached_tokens, new.output_tokens, new.cost_tokens, new.execution_path, new.agent_used, new.spoken_in, new.answer_state, new.answer,
+        new.reasoning, new.tool_calls, new.retry_requested_at)
        is distinct from
        (old.id, old.project_id, old.session_id, old.attempts, old.epoch, old.node_id, old.claimed_at, old.first_event_at, old.ended_at,
         old.created_at, old.opens_session, old.retry_of, old.compacts, old.reason, old.error, old.notices, old.output_summary, old.input_tokens,
-        old.cached_tokens, old.output_tokens, old.cost_tokens, old.execution_path, old.agent_used, old.retry_requested_at)
+        old.cached_tokens, old.output_tokens, old.cost_tokens, old.execution_path, old.agent_used, old.spoken_in, old.answer_state, old.answer,
+        old.reasoning, old.tool_calls, old.retry_requested_at)
     then
         perform coder.refuse('CD422', format('These columns of task %s are written by coder alone; insert a new task instead.', old.id));
     end if;
@@ -935,7 +931,6 @@ begin
     if found then
         perform coder.refuse('CD409', format('Task %s was run again, and the later task refers to it; delete that one first.', old.id));
     end if;
-    delete from turns where task_id = old.id;
     return old;
 end $$;
 create trigger tasks_before_delete before delete on tasks for each row execute function coder.task_before_delete();
@@ -2299,8 +2294,9 @@ begin
             'Session %s has no native conversation to summarise: its agent keeps its own, or there was no turn since a chat was opened.', p_session));
     end if;
     insert into tasks (project_id, session_id, chat_id, model, compacts, input)
-        select s.project_id, s.id, c.id, (select t.model from turns u join tasks t on t.id = u.task_id
-                                          where u.session_id = s.id and u.chat_id = c.id and t.execution_path = 'native' order by u.ordinal desc limit 1),
+        select s.project_id, s.id, c.id, (select t.model from tasks t
+                                          where t.session_id = s.id and t.spoken_in = c.id and t.execution_path = 'native'
+                                          order by t.epoch desc limit 1),
                true, 'Summarise this conversation, so that the work can go on from the summary alone: what is wanted, what was decided and why, '
                      'what was done (files, commands and what they said), what is left to do, and what must not be forgotten. '
                      'Use no tool; answer with the summary and nothing else.'
@@ -2368,11 +2364,11 @@ $$;
 -- ── what nodes call ─────────────────────────────────────────────────────────────────────────────────
 
 -- Take up to `p_count` sessions that may run on this host, by priority and waiting time, and start the
--- first visible task of each: task running with a new epoch, its two messages opened. One call, one
+-- first visible task of each: task running with a new epoch, its turn opened. One call, one
 -- transaction. Answers all that a turn needs.
 create function coder.claim(p_node uuid, p_host uuid, p_count int)
 returns table (
-    id bigint, epoch bigint, attempts smallint, max_attempts coder.max_attempts, session_id uuid, chat_id uuid, message_id uuid, project json,
+    id bigint, epoch bigint, attempts smallint, max_attempts coder.max_attempts, session_id uuid, chat_id uuid, project json,
     input text, agent text, model text, mode_id text, thinking_option_id text, timeout coder.task_timeout, cwd text, remarks json, model_history text,
     worktree json, compacts boolean
 ) language plpgsql set coder.actor = 'node'
@@ -2383,6 +2379,8 @@ declare
     v_places tid[];
     v_tasks tid[];
     v_empty tid[];
+    v_chats uuid[];
+    v_histories text[];
 begin
     -- Under an id that is over a task would run without an owner, and lose an attempt.
     perform from nodes n where n.id = p_node and n.lease_until > clock_timestamp();
@@ -2415,11 +2413,18 @@ begin
         ) t on true
     ), locked as materialized (
         -- A head somebody is editing right now is left for the next claim; its session stays ready.
-        select h.place, t.ctid as task from heads h join tasks t on t.ctid = h.task where t.state = 'pending' for update of t skip locked
+        select h.place, t.ctid as task, c.id as chat, c.model_history::text as history
+        from heads h join tasks t on t.ctid = h.task left join lateral (
+            (select c.id, c.model_history from chats c where c.id = t.chat_id)
+            union all
+            (select c.id, c.model_history from chats c where t.chat_id is null and c.session_id = t.session_id and c.closed_at is null
+             order by c.created_at desc limit 1)
+        ) c on true
+        where t.state = 'pending' for update of t skip locked
     )
-    select (select array_agg(l.place) from locked l), (select array_agg(l.task) from locked l),
+    select array_agg(l.place), array_agg(l.task), array_agg(l.chat), array_agg(l.history),
            (select array_agg(h.place) from heads h where h.task is null)
-    into v_places, v_tasks, v_empty;
+    into v_places, v_tasks, v_chats, v_histories, v_empty from locked l;
 
     if v_empty is not null then
         perform coder.place(v_empty);
@@ -2428,41 +2433,32 @@ begin
         return;
     end if;
 
+    if array_position(v_chats, null) is not null then
+        with fresh as (
+            insert into chats (session_id) select t.session_id from unnest(v_tasks, v_chats) as l(task, chat) join tasks t on t.ctid = l.task
+            where l.chat is null returning id, session_id
+        ) select array_agg(coalesce(l.chat, f.id) order by l.number) into v_chats
+        from unnest(v_tasks, v_chats) with ordinality as l(task, chat, number) join tasks t on t.ctid = l.task left join fresh f on f.session_id = t.session_id;
+    end if;
+
     -- The rows are locked, so where they are is where they stay: what is found by place needs no index.
     return query
     with started as (
         update tasks t
         set state = 'running', epoch = nextval('epoch_seq'), node_id = p_node,
             attempts = least(t.attempts + 1, t.max_attempts),  -- somebody may have lowered the limit meanwhile
-            claimed_at = clock_timestamp(), first_event_at = null
-        from unnest(v_tasks, v_places) as l(task, place) where t.ctid = l.task
-        returning t.id, t.epoch, t.attempts, t.max_attempts, t.session_id, t.project_id, t.chat_id, t.input, t.agent, t.model, t.mode_id,
-                  t.thinking_option_id, t.timeout, t.compacts, l.place
+            claimed_at = clock_timestamp(), first_event_at = null, spoken_in = l.chat, answer_state = 'streaming'
+        from unnest(v_tasks, v_places, v_chats, v_histories) as l(task, place, chat, history) where t.ctid = l.task
+        returning t.id, t.epoch, t.attempts, t.max_attempts, t.session_id, t.project_id, t.input, t.agent, t.model, t.mode_id,
+                  t.thinking_option_id, t.timeout, t.compacts, l.place, l.chat, l.history
     ), taken as (
         update session_queue q
         set state = 'running', owner = p_node, epoch = s.epoch, running_task = s.id
         from started s where q.ctid = s.place
-    ), talk as (
-        select s.*, c.id as chat, c.model_history::text as history
-        from started s
-        left join lateral (
-            (select c.id, c.model_history from chats c where c.id = s.chat_id)
-            union all
-            (select c.id, c.model_history from chats c where s.chat_id is null and c.session_id = s.session_id and c.closed_at is null
-             order by c.created_at desc limit 1)
-        ) c on true
-    ), fresh as (
-        insert into chats (session_id) select t.session_id from talk t where t.chat is null returning chats.id, chats.session_id
-    ), spoken as materialized (
-        select t.*, coalesce(t.chat, f.id) as in_chat from talk t left join fresh f on f.session_id = t.session_id
-    ), opened as (
-        insert into turns (task_id, session_id, chat_id, state)
-        select t.id, t.session_id, t.in_chat, 'streaming' from spoken t order by t.id
     ), whole as materialized (
         select p.id, row_to_json(p) as project from projects p where p.id = any (array(select distinct s.project_id from started s))
     )
-    select s.id, s.epoch, s.attempts, s.max_attempts, s.session_id, s.in_chat, coder.message_id(s.id, s.session_id, 'assistant'),
-           p.project, s.input, s.agent, s.model, s.mode_id, s.thinking_option_id, s.timeout,
+    select s.id, s.epoch, s.attempts, s.max_attempts, s.session_id, s.chat, p.project, s.input, s.agent, s.model, s.mode_id, s.thinking_option_id, s.timeout,
            coalesce(v.cwd, (select k.default_cwd from workspaces k where k.id = v.workspace_id)),
            coalesce((select json_agg(json_build_object('id', d.id, 'task', c.task_id, 'reason', d.reason, 'work', d.work, 'parts', d.parts,
                                                        'kept', d.facts -> 'kept', 'target', case when d.kind = 'rebase' then
@@ -2471,7 +2467,7 @@ begin
                      where d.session_id = s.session_id and d.kind in ('reject', 'part', 'rebase') and d.told_task is null and d.state = 'done'), '[]'),
            s.history,
            (select row_to_json(w) from session_worktrees w where w.session_id = s.session_id), s.compacts
-    from spoken s
+    from started s
     join whole p on p.id = s.project_id
     join sessions v on v.id = s.session_id;
 end $$;
@@ -2629,7 +2625,7 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 set enable_memoize = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
-    v_ended bigint[];
+    v_ended bigint[] := '{}';
     v_wait bigint[] := '{}';
     v_sessions uuid[] := p_left_sessions;
     v_epochs bigint[] := p_left_epochs;
@@ -2662,37 +2658,42 @@ begin
         end loop;
     end if;
 
+    if v_more is not null then  -- to run again, unless somebody asked for its end meanwhile
+        with again as (
+            update tasks t
+            set state = 'pending', epoch = null, node_id = null, spoken_in = null, answer_state = null,
+                attempts = t.attempts - case when x ->> 'reason' = 'shutdown' then 1 else 0 end  -- a drain gives it back
+            from unnest(v_more) x
+            where x ->> 'state' = 'pending' and t.id = (x ->> 'task_id')::bigint and t.epoch = (x ->> 'epoch')::bigint and t.ended_at is null
+              and t.cancel_requested_at is null
+            returning t.id, t.session_id, (x ->> 'epoch')::bigint as epoch
+        ) select coalesce(array_agg(id), '{}'), v_sessions || coalesce(array_agg(session_id), '{}'), v_epochs || coalesce(array_agg(epoch), '{}')
+        into v_ended, v_sessions, v_epochs from again;
+    end if;
+
     with e as materialized (
         select * from jsonb_to_recordset(p_endings) as x(
             task_id bigint, epoch bigint, session_id uuid, state text, reason text, error text, notices text[], output_summary text,
             input_tokens bigint, cached_tokens bigint, output_tokens bigint, execution_path text, agent_used text, text text,
-            reasoning text, tool_calls jsonb, message_state text)
+            reasoning text, tool_calls jsonb)
         where x.task_id <> all (v_wait)
     ), ended as (
         update tasks t
-        set state = e.state,
-            reason = case when e.state = 'pending' then null
-                          when e.state = 'cancelled' and (select status from sessions where sessions.id = t.session_id) = 'closed'
-                          then 'session_closed' else e.reason end,
+        set state = case e.state when 'pending' then 'cancelled' else e.state end,
+            reason = case when e.state in ('cancelled', 'pending') and (select status from sessions where sessions.id = t.session_id) = 'closed'
+                          then 'session_closed' when e.state = 'pending' then 'user' else e.reason end,
             error = e.error, notices = coalesce(e.notices, '{}'), output_summary = coalesce(e.output_summary, ''),
             input_tokens = coalesce(e.input_tokens, 0), cached_tokens = coalesce(e.cached_tokens, 0),
             output_tokens = coalesce(e.output_tokens, 0),
             cost_tokens = coalesce(e.input_tokens, 0) + coalesce(e.output_tokens, 0),
             execution_path = e.execution_path, agent_used = e.agent_used,
-            ended_at = case when e.state <> 'pending' then clock_timestamp() end,
-            attempts = t.attempts - case when e.state = 'pending' and e.reason = 'shutdown' then 1 else 0 end,  -- a drain gives it back
-            epoch = case when e.state <> 'pending' then t.epoch end,
-            node_id = case when e.state <> 'pending' then t.node_id end
+            ended_at = clock_timestamp(), answer = e.text, reasoning = e.reasoning, tool_calls = e.tool_calls,
+            answer_state = case e.state when 'completed' then 'complete' when 'pending' then 'cancelled' else e.state end
         from e where t.id = e.task_id and t.epoch = e.epoch and t.ended_at is null  -- running, in words no index is tempted by
-        returning t.id, t.session_id, e.epoch, e.message_state, e.text, e.reasoning, e.tool_calls
-    ), said as (
-        update turns u
-        set state = e.message_state, text = coalesce(e.text, ''), reasoning = coalesce(e.reasoning, ''),
-            tool_calls = coalesce(e.tool_calls, '[]'), ended_at = clock_timestamp()
-        from ended e
-        where u.task_id = e.id
+        returning t.id, t.session_id, e.epoch
     )
-    select array_agg(ended.id), v_sessions || coalesce(array_agg(ended.session_id), '{}'), v_epochs || coalesce(array_agg(ended.epoch), '{}'),
+    select v_ended || coalesce(array_agg(ended.id), '{}'), v_sessions || coalesce(array_agg(ended.session_id), '{}'),
+           v_epochs || coalesce(array_agg(ended.epoch), '{}'),
            (select array_agg(e.task_id) from e), (select array_agg(e.session_id) from e)
     into v_ended, v_sessions, v_epochs, v_tasks, v_theirs from ended;
 
@@ -2717,7 +2718,7 @@ begin
                         (x ->> 'context_limit')::bigint as context_limit, (x ->> 'compacts')::boolean as compacts
                  from unnest(v_more) x
                  where (x ->> 'task_id')::bigint = any (v_ended)
-                   and (x -> 'model_history' <> 'null' or x -> 'context_tokens' <> 'null' or x ->> 'state' = 'pending' or x -> 'remark_ids' <> '[]'
+                   and (x -> 'model_history' <> 'null' or x -> 'context_tokens' <> 'null' or x -> 'remark_ids' <> '[]'
                         or x -> 'snapshot' -> 'empty' = 'false' or x -> 'unsnapshotted' = 'true'
                         or x -> 'agent_session' <> 'null' or x -> 'asked' = 'true')
         loop
@@ -2725,16 +2726,6 @@ begin
                 where w.session_id = e.session_id and w.enabled;
             if found then
                 perform pg_notify('warming', e.session_id::text);
-            end if;
-            if e.state = 'pending' then  -- unless somebody asked for its end meanwhile
-                update tasks t set state = 'cancelled', ended_at = clock_timestamp(),
-                        reason = case when (select s.status from sessions s where s.id = t.session_id) = 'closed' then 'session_closed' else 'user' end
-                    where t.id = e.task_id and t.state = 'pending' and t.cancel_requested_at is not null;
-                if found then
-                    update turns set state = 'cancelled' where turns.task_id = e.task_id;
-                else
-                    delete from turns where turns.task_id = e.task_id;
-                end if;
             end if;
             if e.agent_session <> 'null' then
                 perform coder.keep_agent_session(e.task_id, e.chat_id, e.agent, e.path, e.agent_session);
@@ -2795,8 +2786,9 @@ begin
     return query
         select w.session_id, w.epoch, w.input_tokens + w.output_tokens,
                extract(epoch from clock_timestamp() - s.last_activity_at)::float8, k.model_history::text,
-               (select t.model from turns u join tasks t on t.id = u.task_id
-                where u.session_id = s.id and u.chat_id = k.id and t.execution_path = 'native' order by u.ordinal desc limit 1)
+               (select t.model from tasks t
+                where t.session_id = s.id and t.spoken_in = k.id and t.execution_path = 'native'
+                order by t.epoch desc limit 1)
         from sessions s left join lateral (
             select c.id, c.model_history from chats c where c.session_id = s.id and c.closed_at is null order by c.created_at desc limit 1) k on true
         where s.id = w.session_id;
@@ -3013,17 +3005,15 @@ begin
                 epoch = case when v_state <> 'pending' then t.epoch end, node_id = case when v_state <> 'pending' then t.node_id end
             where id = t.id;
         if v_state = 'pending' then
-            delete from turns where turns.task_id = t.id;
+            update tasks set spoken_in = null, answer_state = null where id = t.id;
         else
             select * into v_said from coder.said_so_far(t.id, t.epoch);
-            update turns set ended_at = clock_timestamp(), state = v_state, text = v_said.text, reasoning = v_said.reasoning,
-                    tool_calls = v_said.tool_calls
-                where turns.task_id = t.id and turns.state = 'streaming';
-            update tasks set output_summary = left(v_said.text, 500), input_tokens = v_said.input_tokens, cached_tokens = v_said.cached_tokens,
+            update tasks set answer_state = v_state, answer = v_said.text, reasoning = v_said.reasoning, tool_calls = v_said.tool_calls,
+                    output_summary = left(v_said.text, 500), input_tokens = v_said.input_tokens, cached_tokens = v_said.cached_tokens,
                     output_tokens = v_said.output_tokens, cost_tokens = v_said.input_tokens + v_said.output_tokens
                 where id = t.id;
             update chats set context_size = v_said.context_tokens
-                where v_said.context_tokens is not null and id = (select u.chat_id from turns u where u.task_id = t.id);
+                where v_said.context_tokens is not null and id = t.spoken_in;
         end if;
         update session_worktrees set unsnapshotted_task = t.id where session_worktrees.session_id = t.session_id and t.first_event_at is not null;
         return query select t.id, v_state, t.session_id;
@@ -3380,10 +3370,9 @@ begin
     v_first := v_last - (p_stretches - 1) * v_stretch;
     return query
     with turn as (
-        select date_bin(v_stretch, u.started_at, v_first) as since, t.state as now, t.input_tokens as read, t.cached_tokens as cached,
-               t.output_tokens as written, greatest(extract(epoch from u.started_at - greatest(t.created_at, t.run_at)), 0)::float8 as waited
-        from turns u join tasks t on t.id = u.task_id
-        where u.started_at >= v_first and (v_project is null or t.project_id = v_project)
+        select date_bin(v_stretch, t.claimed_at, v_first) as since, t.state as now, t.input_tokens as read, t.cached_tokens as cached,
+               t.output_tokens as written, greatest(extract(epoch from t.claimed_at - greatest(t.created_at, t.run_at)), 0)::float8 as waited
+        from tasks t where t.spoken_in is not null and t.claimed_at >= v_first and (v_project is null or t.project_id = v_project)
     )
     select v_first + n * v_stretch, count(turn.now), count(*) filter (where turn.now in ('pending', 'running')),
            count(*) filter (where turn.now = 'completed'), count(*) filter (where turn.now = 'failed'),

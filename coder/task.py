@@ -154,7 +154,6 @@ class Task:
     max_attempts: int
     session_id: UUID
     chat_id: UUID
-    message_id: UUID
     project: Project
     input: str
     agent: str | None

@@ -76,10 +76,10 @@ select row_to_json(x) as row from (select :task::bigint as id, coder.cancel(:tas
 select row_to_json(x) as row from (select :task::bigint as id, coder.retry_now(:task) as state) x;
 
 -- name: task_retry
-select row_to_json(t) as row from (select coder.retry(:task) as id) q, lateral (select * from coder.task(q.id)) t;
+select row_to_json(t) as row from (select coder.retry(:task) as id) q, lateral (select * from coder.show_task(q.id)) t;
 
 -- name: task_resume
-select row_to_json(t) as row from (select coder.resume(:task) as id) q, lateral (select * from coder.task(q.id)) t;
+select row_to_json(t) as row from (select coder.resume(:task) as id) q, lateral (select * from coder.show_task(q.id)) t;
 
 -- name: task_dismiss
 select row_to_json(x) as row from (select :task::bigint as id, coder.dismiss(:task) as state) x;

@@ -17,17 +17,10 @@ from coder.ports import AgentFacts, Claimed, Wanted
 from coder.postgres.pool import fetch
 from coder.postgres.statements import load
 from coder.routing import Said
-from coder.task import AgentSession, Ending, ExecutionPath, Left, Part, Project, Remark, Stored, Task, TaskState, Verdict
+from coder.task import AgentSession, Ending, ExecutionPath, Left, Part, Project, Remark, Stored, Task, Verdict
 from coder.transcript import clean_value
 
 STATEMENTS = load("tasks.sql")
-MESSAGE_STATES = {
-    TaskState.COMPLETED: "complete",
-    TaskState.FAILED: "failed",
-    TaskState.CANCELLED: "cancelled",
-    TaskState.INTERRUPTED: "interrupted",
-    TaskState.PENDING: "interrupted",
-}
 
 
 def interval(text: str) -> timedelta:
@@ -107,14 +100,13 @@ def snapshot_json(snapshot: Snapshot, number: int) -> dict[str, Any]:
 
 def ending_json(ending: Ending, diff: int | None) -> dict[str, Any]:
     """An ending as `coder.finish` reads it, without what is empty; `diff` is its place (from 1) in the array of diffs."""
-    task, state = ending.task, ending.state
+    task = ending.task
     row: dict[str, Any] = {
         "task_id": task.id,
         "epoch": task.epoch,
         "session_id": str(task.session_id),
         "chat_id": str(task.chat_id),
-        "state": state,
-        "message_state": MESSAGE_STATES[state],
+        "state": ending.state,
         "input_tokens": ending.input_tokens,
         "output_tokens": ending.output_tokens,
         "output_summary": ending.summary,
@@ -181,7 +173,6 @@ def claimed_from(row: asyncpg.Record) -> Claimed:
         max_attempts=row["max_attempts"],
         session_id=row["session_id"],
         chat_id=row["chat_id"],
-        message_id=row["message_id"],
         project=project_of(row["project"]),
         input=row["input"],
         agent=row["agent"],

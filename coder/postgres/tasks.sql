@@ -1,7 +1,7 @@
 -- What the dispatcher asks of the queue. The work is in the functions of schema.sql.
 
 -- name: claim
-select id, epoch, attempts, max_attempts, session_id, chat_id, message_id, project, input, agent, model, mode_id, thinking_option_id,
+select id, epoch, attempts, max_attempts, session_id, chat_id, project, input, agent, model, mode_id, thinking_option_id,
        timeout, cwd, remarks, model_history, worktree, compacts
 from coder.claim(:node, :host, :count);
 

@@ -76,8 +76,7 @@ async def test_a_long_input_is_whole_when_an_interrupted_task_is_resumed(house: 
     task = await house.completed(project, text)
     await house.sql.execute(
         "set coder.actor = 'node';"
-        f"update tasks set state = 'interrupted', reason = 'crash' where id = {task['id']};"
-        f"update turns set state = 'interrupted' where task_id = {task['id']}"
+        f"update tasks set state = 'interrupted', reason = 'crash', answer_state = 'interrupted' where id = {task['id']}"
     )
     resumed = (await house.client.post(f"/tasks/{task['id']}/resume")).json()
     assert resumed["input"].endswith(text)

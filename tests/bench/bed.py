@@ -84,7 +84,7 @@ class Queue:
     async def empty(self) -> None:
         """Away with every task and session."""
         tables = await self.connection.fetch(
-            "select relname from pg_class where relname = any ('{sessions, tasks, turns, frames}') and relkind = 'r'"
+            "select relname from pg_class where relname = any ('{sessions, tasks, frames}') and relkind = 'r'"
         )
         await self.connection.execute(f"truncate {', '.join(row['relname'] for row in tables)} cascade")
 

@@ -119,7 +119,7 @@ async def o5_fenced(stage: Stage, task: int, epoch: int) -> None:
     assert await stage.value(worktree, task, epoch) is False
     ending = (
         "jsonb_build_array(jsonb_build_object('task_id', $1::bigint, 'epoch', $2::bigint, 'session_id', $3::uuid, 'state', 'completed',"
-        " 'message_state', 'complete', 'text', 'late', 'snapshot', null, 'remark_ids', '[]'::jsonb, 'unsnapshotted', true))"
+        " 'text', 'late', 'snapshot', null, 'remark_ids', '[]'::jsonb, 'unsnapshotted', true))"
     )
     rows = await stage.rows(f"select verdict from coder.finish({ending}, '{{}}', '{{}}', '{{}}')", task, epoch, session)
     assert [row["verdict"] for row in rows] == ["fenced"]

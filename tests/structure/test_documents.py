@@ -6,6 +6,7 @@ import json
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 from coder import operations
 from coder.change import OPEN_CHANGE, ChangeState
@@ -15,7 +16,6 @@ from coder.frames import from_wire
 from coder.outbox import Told
 from coder.permission import PermissionState, Policy
 from coder.postgres.listener import CHANNELS
-from coder.postgres.tasks import MESSAGE_STATES
 from coder.task import ENDED, TRANSITIONS, ExecutionPath, Outcome, Reason, TaskState
 from tests.structure import wire, wire_types
 from tests.structure.lifecycle import AGENT_SESSION, CHANGE, CHECK, DECISION, PERMISSION, QUEUE, draw
@@ -41,7 +41,7 @@ def test_states_are_the_same_in_code_and_database() -> None:
     assert check("tasks", "reason") == set(Reason)
     assert check("tasks", "execution_path") == set(ExecutionPath)
     assert check("pending_changes", "state") == set(ChangeState)
-    assert check("turns", "state") == {"streaming", *MESSAGE_STATES.values()}
+    assert check("tasks", "answer_state") == {"streaming", *get_args(wire_types.MessageState)}
     assert check("decisions", "state") == {end for _, end, _ in DECISION}
     assert check("checks", "state") == {end for _, end, _ in CHECK} == set(CheckState)
     assert check("session_queue", "state") == {end for _, end, _ in QUEUE}

@@ -16,10 +16,9 @@ from coder import events, frames
 from coder.operations import CLIENT_OPERATIONS, Operation
 from coder.outbox import Return
 from coder.permission import PermissionState
-from coder.postgres.tasks import MESSAGE_STATES
 from coder.task import TaskState
 
-MessageState = Literal[tuple(dict.fromkeys(MESSAGE_STATES.values()))]  # type: ignore[valid-type]
+MessageState = Literal["complete", "failed", "cancelled", "interrupted"]
 
 
 class StoredMessage(TypedDict):
@@ -30,7 +29,7 @@ class StoredMessage(TypedDict):
     chat_id: UUID
     task_id: int
     role: Literal["user", "assistant"]
-    state: MessageState  # type: ignore[valid-type]
+    state: MessageState
     text: str
     reasoning: str
     tool_calls: list[events.ToolCall]

@@ -18,7 +18,7 @@ from coder.task import AgentSession, Outcome, Project, Reason, Task, TaskState
 from coder.transcript import Transcript
 
 ID = UUID(int=1)
-TASK = Task(1, 2, 1, 3, ID, ID, ID, Project(ID, "p", "/p", "native"), "x", None, None, None, None, None, None, (), None)
+TASK = Task(1, 2, 1, 3, ID, ID, Project(ID, "p", "/p", "native"), "x", None, None, None, None, None, None, (), None)
 LIMITS = Limits(silent=180, tool=3600, whole=60)
 SNAPSHOT = Snapshot("c", "a" * 40, 1, "d", "b" * 40, b"diff", ())
 

@@ -17,7 +17,7 @@ ID = UUID(int=1)
 
 
 def claimed(number: int) -> Claimed:
-    task = Task(number, 100 + number, 1, 3, ID, ID, ID, Project(ID, "p", "/p", "native"), "x", None, None, None, None, None, None, (), None)
+    task = Task(number, 100 + number, 1, 3, ID, ID, Project(ID, "p", "/p", "native"), "x", None, None, None, None, None, None, (), None)
     return Claimed(task, None)
 
 

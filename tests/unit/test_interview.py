@@ -18,7 +18,7 @@ from coder.runtime.asking import AGAIN_SECONDS, Asking
 from coder.task import Project, Task
 
 ID = UUID(int=1)
-TASK = Task(1, 2, 1, 3, ID, ID, ID, Project(ID, "shop", "/srv/shop", "native"), "x", None, None, None, None, None, None, (), None)
+TASK = Task(1, 2, 1, 3, ID, ID, Project(ID, "shop", "/srv/shop", "native"), "x", None, None, None, None, None, None, (), None)
 WHICH = Question("1", "Which?")
 
 

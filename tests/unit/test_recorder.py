@@ -18,8 +18,8 @@ from coder.runtime.recorder import Recorder
 from coder.task import Project, Task
 
 ID = UUID(int=1)
-TASK = Task(1, 2, 1, 3, ID, ID, ID, Project(ID, "p", "/p", "native"), "x", None, None, None, None, None, None, (), None)
-OTHER = Task(5, 6, 1, 3, UUID(int=2), ID, ID, Project(ID, "p", "/p", "native"), "x", None, None, None, None, None, None, (), None)
+TASK = Task(1, 2, 1, 3, ID, ID, Project(ID, "p", "/p", "native"), "x", None, None, None, None, None, None, (), None)
+OTHER = Task(5, 6, 1, 3, UUID(int=2), ID, Project(ID, "p", "/p", "native"), "x", None, None, None, None, None, None, (), None)
 
 
 class Log:

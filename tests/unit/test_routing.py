@@ -16,7 +16,7 @@ from coder.task import Part, Project, Remark, Task
 
 ID = UUID(int=1)
 PROJECT = Project(ID, "shop", "/srv/shop", "native")
-TASK = Task(1, 2, 1, 3, ID, ID, ID, PROJECT, "fix it", None, None, None, None, timedelta(minutes=1), None, (), None)
+TASK = Task(1, 2, 1, 3, ID, ID, PROJECT, "fix it", None, None, None, None, timedelta(minutes=1), None, (), None)
 
 
 @pytest.mark.parametrize(("agent", "available", "route"), [

@@ -9,7 +9,7 @@ import pytest
 from coder.task import ENDED, TRANSITIONS, Ending, Outcome, Project, Task, TaskState
 
 ID = UUID(int=1)
-TASK = Task(1, 2, 1, 3, ID, ID, ID, Project(ID, "p", "/p", "native"), "x", None, None, None, None, None, None, (), None)
+TASK = Task(1, 2, 1, 3, ID, ID, Project(ID, "p", "/p", "native"), "x", None, None, None, None, None, None, (), None)
 
 
 def test_every_state_is_reached_and_every_outcome_used() -> None:

@@ -174,9 +174,6 @@ class Node:
         self.bench.do("update nodes set lease_until = clock_timestamp() - interval '1 s' where id = %s", self.id)
 
 
-MESSAGE_STATES = {"completed": "complete", "pending": "interrupted"}
-
-
 def ending(claimed: Row, state: str = "completed", **more: Any) -> dict[str, Any]:
     """An ending as `coder.finish` reads it."""
     reason = {"failed": "provider", "cancelled": "user", "interrupted": "shutdown", "pending": "shutdown"}.get(state)
@@ -199,7 +196,6 @@ def ending(claimed: Row, state: str = "completed", **more: Any) -> dict[str, Any
         "text": "done",
         "reasoning": "",
         "tool_calls": [],
-        "message_state": MESSAGE_STATES.get(state, state),
         "remark_ids": [remark["id"] for remark in claimed.remarks],
         "model_history": None,
         "snapshot": None,

@@ -75,7 +75,7 @@ class StandIn:
             "reason": {"failed": "provider", "interrupted": "crash", "cancelled": "user"}.get(state),
             "error": "The model did not answer." if state == "failed" else None, "output_summary": "All done.", "input_tokens": 10,
             "cached_tokens": 5, "output_tokens": 3, "execution_path": "native", "agent_used": "native", "text": "All done.",
-            "reasoning": "", "tool_calls": [], "message_state": "complete" if state == "completed" else state, "remark_ids": [],
+            "reasoning": "", "tool_calls": [], "remark_ids": [],
             "notices": [], "chat_id": str(claim["chat_id"]), "model_history": None, "snapshot": snapshot, "diff": 1 if snapshot else None,
             "context_tokens": 13, "unsnapshotted": False,
         }  # fmt: skip
