@@ -2994,26 +2994,24 @@ begin
         v_reason := case when t.node_id = p_node and exists (select from nodes n where n.id = p_node) then 'internal' when t.node_id = any (v_crashed) then 'crash' else 'lease_lost' end;
         v_state := case when t.cancel_requested_at is not null then 'cancelled' when t.first_event_at is not null then 'interrupted'
                         when t.attempts >= t.max_attempts then 'failed' else 'pending' end;
-        update tasks set state = v_state,
-                reason = case when v_state = 'pending' then null when v_state <> 'cancelled' then v_reason
-                              when (select s.status from sessions s where s.id = t.session_id) = 'closed' then 'session_closed' else 'user' end,
-                error = case v_state
-                    when 'failed' then format('The dispatcher died %s times while starting this task; look at its log, then retry.', t.attempts)
-                    when 'interrupted' then format('The dispatcher that ran this task %s; resume, retry or dismiss it.',
-                                                   case v_reason when 'internal' then 'lost sight of it' else 'died' end) end,
-                ended_at = case when v_state <> 'pending' then clock_timestamp() end,
-                epoch = case when v_state <> 'pending' then t.epoch end, node_id = case when v_state <> 'pending' then t.node_id end
-            where id = t.id;
         if v_state = 'pending' then
-            update tasks set spoken_in = null, answer_state = null where id = t.id;
+            update tasks set state = 'pending', reason = null, error = null, epoch = null, node_id = null, spoken_in = null, answer_state = null
+                where id = t.id;
         else
             select * into v_said from coder.said_so_far(t.id, t.epoch);
-            update tasks set answer_state = v_state, answer = v_said.text, reasoning = v_said.reasoning, tool_calls = v_said.tool_calls,
-                    output_summary = left(v_said.text, 500), input_tokens = v_said.input_tokens, cached_tokens = v_said.cached_tokens,
-                    output_tokens = v_said.output_tokens, cost_tokens = v_said.input_tokens + v_said.output_tokens
+            update tasks set state = v_state,
+                    reason = case when v_state <> 'cancelled' then v_reason
+                                  when (select s.status from sessions s where s.id = t.session_id) = 'closed' then 'session_closed' else 'user' end,
+                    error = case v_state
+                        when 'failed' then format('The dispatcher died %s times while starting this task; look at its log, then retry.', t.attempts)
+                        when 'interrupted' then format('The dispatcher that ran this task %s; resume, retry or dismiss it.',
+                                                       case v_reason when 'internal' then 'lost sight of it' else 'died' end) end,
+                    ended_at = clock_timestamp(), answer_state = v_state, answer = v_said.text, reasoning = v_said.reasoning,
+                    tool_calls = v_said.tool_calls, output_summary = left(v_said.text, 500), input_tokens = v_said.input_tokens,
+                    cached_tokens = v_said.cached_tokens, output_tokens = v_said.output_tokens,
+                    cost_tokens = v_said.input_tokens + v_said.output_tokens
                 where id = t.id;
-            update chats set context_size = v_said.context_tokens
-                where v_said.context_tokens is not null and id = t.spoken_in;
+            update chats set context_size = v_said.context_tokens where v_said.context_tokens is not null and id = t.spoken_in;
         end if;
         update session_worktrees set unsnapshotted_task = t.id where session_worktrees.session_id = t.session_id and t.first_event_at is not null;
         return query select t.id, v_state, t.session_id;

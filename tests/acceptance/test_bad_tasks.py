@@ -112,12 +112,12 @@ async def test_a_state_that_people_may_not_write(house: House) -> None:
     # Even who calls itself a node writes no state that there is not; nor do other tables take one.
     await refused_by_sql(house, "23514", ["tasks_state_check"], "set coder.actor = 'node'; update tasks set state = 'nonsense'")
     for table, column in (
-        ("pending_changes", "state"), ("decisions", "state"), ("sessions", "status"), ("turns", "state"), ("session_queue", "state"),
+        ("pending_changes", "state"), ("decisions", "state"), ("sessions", "status"), ("tasks", "answer_state"), ("session_queue", "state"),
     ):  # fmt: skip
         if table == "decisions":
             change = await house.open_change(task, "a.txt")
             await house.client.post(f"/changes/{change['id']}/reject", json={"fingerprint": change["fingerprint"]})
-        as_node = "set coder.actor = 'node'; " if table in ("pending_changes", "sessions") else ""
+        as_node = "set coder.actor = 'node'; " if table in ("pending_changes", "sessions", "tasks") else ""
         await refused_by_sql(house, "23514", [table], f"{as_node}update {table} set {column} = 'nonsense'")
     assert (await house.task(task["id"]))["state"] == "completed"
     await house.at_rest()

@@ -213,7 +213,7 @@ def test_a_node_without_a_lease_claims_nothing(bench: Bench, node: Node, how: st
 def test_the_sweep_advances_a_session_whose_task_ended_without_it(bench: Bench, node: Node) -> None:
     claimed = running(bench, node)
     bench.do("set coder.actor = 'node'")
-    bench.do("update tasks set state = 'completed', ended_at = now() where id = %s", claimed.id)
+    bench.do("update tasks set state = 'completed', answer_state = 'complete', ended_at = now() where id = %s", claimed.id)
     assert bench.value("select coder.sweep(false)") == 1
     assert bench.queue(claimed.session_id).state == "idle"
 

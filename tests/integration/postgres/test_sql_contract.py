@@ -107,7 +107,7 @@ def test_what_agents_ask_is_answered_as_the_page_says(bench: Bench) -> None:
 def test_every_call_of_the_page_does_what_it_says(bench: Bench) -> None:
     project, node = bench.project(), bench.node()
     calls = set(re.findall(r"^\| `coder\.(\w+)\(", PAGE, re.M))
-    assert calls == {"cancel", "retry_now", "retry", "resume", "dismiss", "close_session", "reopen_session", "open_chat"}
+    assert calls == {"cancel", "retry_now", "retry", "resume", "dismiss", "close_session", "reopen_session", "open_chat", "set_priority"}
     for call, state in (("cancel", None), ("retry", "failed"), ("resume", "interrupted"), ("dismiss", "interrupted")):
         task = bench.add(project, priority=9)
         if state is not None:
@@ -115,6 +115,8 @@ def test_every_call_of_the_page_does_what_it_says(bench: Bench) -> None:
         bench.do(f"select coder.{call}(%s)", task)
         node.run(9)
     session = bench.session_of(task)
+    bench.do("select coder.set_priority(%s, 7)", waits := bench.add(project, session_id=session))
+    assert bench.task(waits).priority == 7
     bench.do("update sessions set on_failure = 'hold' where id = %s", session)
     bench.do("select coder.close_session(%s)", session)
     bench.do("select coder.reopen_session(%s)", session)
@@ -140,11 +142,11 @@ def test_what_the_page_calls_coder_s_own_is_refused(bench: Bench) -> None:
     kinds = {row.column_name: row.data_type for row in bench.rows("select column_name, data_type from information_schema.columns "
                                                                   "where table_name = 'tasks'")}  # fmt: skip
     assert own < set(kinds)
-    values = {"text": "x", "ARRAY": ["x"], "uuid": project, "timestamp with time zone": "2026-01-01"}
+    values = {"text": "x", "ARRAY": ["x"], "uuid": project, "timestamp with time zone": "2026-01-01", "jsonb": "[]"}
+    listed = {"state": "completed", "reason": "user", "execution_path": "native", "answer_state": "complete"}
     for column in own | times:
-        value = "completed" if column == "state" else "user" if column == "reason" else values.get(kinds[column], 1)
         with pytest.raises(psycopg.Error) as caught:
-            bench.add(project, **{column: "native" if column == "execution_path" else value})
+            bench.add(project, **{column: listed.get(column, values.get(kinds[column], 1))})
         assert caught.value.sqlstate == "CD422", column
     rest = set(kinds) - own - times - documented_columns()
     assert rest == {"id", "position", "opens_session", "retry_of", "created_at", "waiting", "compacts"}
