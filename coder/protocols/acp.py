@@ -76,13 +76,20 @@ class _Call:
         """The tool: its name, else what it does, else how people are told of the call."""
         return self.name or (self.kind if self.kind in KINDS else "") or self.title or "tool"
 
+    @property
+    def given(self) -> str:
+        """The arguments as JSON; where none were told, what people are told of the call, if that says more than the tool's name."""
+        if self.input is None and self.title and self.title != self.called:
+            return _json({"title": self.title})
+        return _json(self.input)
+
     def event(self) -> ToolCall:
         self.told_size = self.live_size
         if len(self.live) > 1:
             self.live = ["".join(self.live)]
         output = shown(self.content, pending=self.status == "pending", raw=self.raw_output, live=self.live[0] if self.live else "")
         code = self.exit_code if self.state != "running" else None
-        return ToolCall(self.id, self.called, _json(self.input), self.state, output, code)
+        return ToolCall(self.id, self.called, self.given, self.state, output, code)
 
     def add_live(self, text: str) -> bool:
         """Keep live output; whether it has grown enough to be told."""
@@ -138,9 +145,7 @@ class Translation:
         events = self._tool(tool_call, asked=True)
         call = self._calls[str(tool_call.get("toolCallId"))]
         kind = _kind(call)
-        request = PermissionRequest(
-            request_id, call.called, kind, _title(call, kind), _json(call.input), self._absolute(call, kind), call.id
-        )
+        request = PermissionRequest(request_id, call.called, kind, _title(call, kind), call.given, self._absolute(call, kind), call.id)
         return [*events, request]
 
     def ended(self, result: Mapping[str, Any]) -> list[AgentEvent]:

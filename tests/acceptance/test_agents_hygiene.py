@@ -16,19 +16,13 @@ from typing import TYPE_CHECKING
 import pytest
 from blocking import Living
 from checkout import Checkout
-from families import command_line, everybody, told
+from families import MODES, PROGRAMS, command_line, everybody, told
 from running import Coder
 
 if TYPE_CHECKING:
     from model_server import ModelServer
 
 pytest_plugins = ("model_server", "real_agents")
-
-AGENTS = {"opencode": "opencode", "goose": "goose", "claude": "claude-agent-acp", "codex": "codex-acp", "qwen": "qwen"}
-"""Agents and their programs."""
-
-MODES = {"goose": "auto", "claude": "bypassPermissions", "codex": "agent-full-access", "qwen": "yolo"}
-"""In which they ask nobody, where that is not how they begin."""
 
 LEASE = 5.0
 GONE = 2.0
@@ -50,10 +44,10 @@ def coder(tmp_path: Path, model_server: ModelServer, agent_path: Callable[[str],
     folder = tmp_path / "coder"
     made = Coder(folder, model_base_url=model_server.openai, default_model="m1", lease_seconds=f"{LEASE:g}", beat_seconds="0.5")
     made.environment["PATH"] = os.pathsep.join(
-        (*dict.fromkeys(str(agent_path(program)) for program in AGENTS.values()), os.environ["PATH"])
+        (*dict.fromkeys(str(agent_path(program)) for program in PROGRAMS.values()), os.environ["PATH"])
     )
     made.data.mkdir(parents=True)
-    (made.data / "agents.toml").write_text("".join(f"[{agent}]\nuse_endpoint = true\n" for agent in AGENTS))
+    (made.data / "agents.toml").write_text("".join(f"[{agent}]\nuse_endpoint = true\n" for agent in PROGRAMS))
     made.start()
     yield made
     made.process.kill()
@@ -62,13 +56,13 @@ def coder(tmp_path: Path, model_server: ModelServer, agent_path: Callable[[str],
 
 def busy(coder: Coder, project: str) -> list[int]:
     """Have every agent run the script; answers everybody once all scripts run. codex looks after its command only now and then."""
-    for agent in AGENTS:
+    for agent in PROGRAMS:
         coder.queue(project, "Hold on.", "run: sh hold.sh", "hang", agent=agent, mode_id=MODES.get(agent))
 
     def running() -> list[int]:
         pids = everybody(coder)
         lines = [command_line(pid) for pid in pids]
-        there = all(lines.count(["sleep", seconds]) == len(AGENTS) for seconds in (AWAY, HELD))
+        there = all(lines.count(["sleep", seconds]) == len(PROGRAMS) for seconds in (AWAY, HELD))
         return pids if there else []
 
     try:

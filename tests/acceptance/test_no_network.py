@@ -32,7 +32,14 @@ pytestmark = pytest.mark.skipif(not Sandbox("auto", Path("/nowhere")).works, rea
 
 STANDINS = Path(__file__).resolve().parents[1] / "agents"
 PYTHON = os.path.realpath(sys.executable)
-PROGRAMS = {"opencode": "opencode", "goose": "goose", "claude": "claude-agent-acp", "codex": "codex-acp", "qwen": "qwen"}
+PROGRAMS = {
+    "opencode": "opencode",
+    "goose": "goose",
+    "claude": "claude-agent-acp",
+    "codex": "codex-acp",
+    "gemini": "gemini",
+    "qwen": "qwen",
+}
 MODES = {"goose": "auto", "claude": "bypassPermissions", "codex": "agent-full-access", "qwen": "yolo"}
 """In which they ask nobody, where that is not how they begin."""
 

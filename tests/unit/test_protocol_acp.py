@@ -105,6 +105,21 @@ def test_output_that_grows_is_told_by_tenths_and_kept_up_to_a_bound() -> None:
     assert told_events < 200
 
 
+@pytest.mark.parametrize(
+    ("call", "name", "given"),
+    [
+        ({"kind": "execute", "title": "make test"}, "execute", '{"title":"make test"}'),
+        ({"kind": "execute", "title": "make test", "rawInput": {"command": "make"}}, "execute", '{"command":"make"}'),
+        ({"title": "thing"}, "thing", "{}"),
+    ],
+)
+def test_what_a_call_does_is_told_where_the_agent_says_it_in_the_title_alone(call: dict[str, Any], name: str, given: str) -> None:
+    """As gemini does."""
+    (event,) = Translation(CWD).update({"sessionUpdate": "tool_call", "toolCallId": "c", **call})
+    assert isinstance(event, ToolCall)
+    assert (event.name, json.loads(event.input)) == (name, json.loads(given))
+
+
 def test_an_end_is_final() -> None:
     translation = Translation(CWD)
     translation.update({"sessionUpdate": "tool_call", "toolCallId": "c", "title": "run", "status": "failed"})
