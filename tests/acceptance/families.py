@@ -1,4 +1,4 @@
-"""The processes of a service's agents: what they were started with, and how they hang together."""
+"""A service's real agents, and their processes: what they were started with, and how they hang together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ from blocking import descendants
 from running import Coder
 
 from coder.backends import guard
+
+PROGRAMS = {
+    "opencode": "opencode",
+    "goose": "goose",
+    "claude": "claude-agent-acp",
+    "codex": "codex-acp",
+    "gemini": "gemini",
+    "qwen": "qwen",
+}
+"""Agents and their programs."""
+
+MODES = {"goose": "auto", "claude": "bypassPermissions", "codex": "agent-full-access", "gemini": "yolo", "qwen": "yolo"}
+"""In which they ask nobody, where that is not how they begin."""
 
 
 def command_line(pid: int) -> list[str]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from blocking import Living
 from checkout import Checkout, clone_of
-from families import command_line, everybody, told
+from families import MODES, PROGRAMS, command_line, everybody, told
 from running import Coder, running
 
 from coder.backends.sandbox import Sandbox
@@ -32,17 +32,6 @@ pytestmark = pytest.mark.skipif(not Sandbox("auto", Path("/nowhere")).works, rea
 
 STANDINS = Path(__file__).resolve().parents[1] / "agents"
 PYTHON = os.path.realpath(sys.executable)
-PROGRAMS = {
-    "opencode": "opencode",
-    "goose": "goose",
-    "claude": "claude-agent-acp",
-    "codex": "codex-acp",
-    "gemini": "gemini",
-    "qwen": "qwen",
-}
-MODES = {"goose": "auto", "claude": "bypassPermissions", "codex": "agent-full-access", "qwen": "yolo"}
-"""In which they ask nobody, where that is not how they begin."""
-
 NAMES = [
     name
     for line in Path("/etc/hosts").read_text().splitlines()
