@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import panel
 import pytest
+import spoken
 from browsing import Tab, browsing
 from checkout import Checkout
 from playwright.sync_api import Browser, Locator, expect
@@ -140,12 +141,120 @@ def test_what_was_done_is_seen_as_diffs_and_commands_and_folds_to_a_line(coder: 
     expect(page.get_by_text("Output, exit code 3")).to_be_visible()  # what was open is open again
 
 
+AT_TOP = """() => {
+  const area = document.querySelector('[aria-label="Transcript"]');
+  const top = area.getBoundingClientRect().top;
+  const first = [...area.querySelectorAll('article')].find((each) => each.getBoundingClientRect().bottom > top + 100);
+  return [first.getAttribute('aria-label'), Math.round(first.getBoundingClientRect().top - top)];
+}"""
+
+
+def test_what_was_said_before_comes_as_one_scrolls_up_and_nothing_moves(coder: Coder, project: str, tab: Tab) -> None:
+    task = coder.turn(project, "How it began", "say: So it began.")
+    spoken.fill(coder.cli("db", "url").strip(), task["id"], 240)
+    page = tab.page
+    tab.open(f"/sessions/{task['session_id']}")
+    expect(page.get_by_text("What about number 240?")).to_be_visible()
+    area = page.get_by_label("Transcript")
+    assert area.evaluate("(at) => at.scrollHeight - at.scrollTop - at.clientHeight") < 2
+    tall = area.evaluate("(at) => at.scrollHeight")
+    with page.expect_response(lambda answer: "before=" in answer.url):
+        area.evaluate("(at) => { at.scrollTop = 900; }")
+        page.wait_for_function("() => document.querySelector('article[aria-label]') !== null")
+        there = page.evaluate(AT_TOP)
+    page.wait_for_function("(tall) => document.querySelector('[aria-label=Transcript]').scrollHeight > tall + 5000", arg=tall)
+    name, top = page.evaluate(AT_TOP)
+    assert name == there[0]
+    assert abs(top - there[1]) <= 2
+    expect(page.get_by_role("button", name="To the end")).to_be_visible()
+    coder.queue(project, "One more", "say: There it is.", session=task["session_id"])
+    expect(page.get_by_role("button", name="1 new turn below")).to_be_visible()
+    assert page.evaluate(AT_TOP)[0] == name  # who reads is not carried away
+    for _ in range(3):
+        area.evaluate("(at) => { at.scrollTop = 0; }")
+        page.wait_for_load_state("networkidle")
+    expect(page.get_by_text("The session begins here.")).to_be_attached()
+    area.evaluate("(at) => { at.scrollTop = 0; }")
+    expect(page.get_by_text("So it began.", exact=True)).to_be_visible()
+    tab.press("G")
+    expect(page.get_by_text("There it is.", exact=True)).to_be_visible()
+
+
 def test_hostile_words_of_an_agent_are_only_words(coder: Coder, project: str, tab: Tab) -> None:
     page = "<img src=https://elsewhere.test/x onerror=alert(1)> <script>alert(2)</script>"
     task = coder.turn(project, "Be hostile", f"say: {page} ![p](https://elsewhere.test/p.png) [go](javascript:alert(3))")
     tab.open(f"/sessions/{task['session_id']}")
     expect(tab.page.get_by_text("[picture: p]")).to_be_visible()
     assert tab.page.locator("article img, article script, article a[href^=javascript]").count() == 0
+
+
+def test_a_cut_line_loses_nothing_that_is_typed_and_shows_nothing_twice(coder: Coder, project: str, tab: Tab) -> None:
+    task = coder.queue(project, "Count for long", "slow", f"say: {WORDS}")
+    session = coder.get(f"/tasks/{task}")["session_id"]
+    page = tab.page
+    tab.open(f"/sessions/{session}")
+    expect(said(tab)).to_contain_text("word5")
+    message = page.get_by_role("textbox", name="Message", exact=True)
+    message.fill("Half a sen")
+    tab.context.set_offline(True)
+    expect(page.get_by_text("The connection is lost.", exact=False)).to_be_visible()
+    message.press("End")
+    message.press_sequentially("tence\nsay: Whole.")
+    message.press("Control+Enter")
+    expect(page.get_by_label("being sent")).to_be_visible()
+    message.fill("And what comes after")
+    tab.context.set_offline(False)
+    expect(page.get_by_label("queued", exact=True)).to_be_visible()
+    expect(page.get_by_text("The connection is lost.", exact=False)).to_be_hidden()
+    page.reload()
+    expect(message).to_have_value("And what comes after")
+    expect(page.get_by_role("region", name="It waits")).to_have_count(1)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Whole.", exact=True)).to_be_visible(timeout=30_000)
+    assert [row["text"] for row in coder.get(f"/sessions/{session}/messages")["items"] if row["role"] == "user"][1:] == [
+        "Half a sentence\nsay: Whole."
+    ]
+    tab.broken = [each for each in tab.broken if "ERR_INTERNET_DISCONNECTED" not in each]  # the browser notes each try
+
+
+def test_two_tabs_of_one_browser_have_one_draft_and_each_message_once(coder: Coder, project: str, tab: Tab) -> None:
+    task = coder.turn(project, "Say hello", "say: Hello.")
+    tab.open(f"/sessions/{task['session_id']}")
+    other = tab.context.new_page()
+    other.goto(tab.page.url)
+    one, two = (page.get_by_role("textbox", name="Message", exact=True) for page in (tab.page, other))
+    one.fill("Written here")
+    expect(two).to_have_value("Written here")
+    two.fill("Written here\nsay: Sent there.")
+    expect(one).to_have_value("Written here\nsay: Sent there.")
+    two.press("Control+Enter")
+    for page in (tab.page, other):
+        expect(page.get_by_text("Sent there.", exact=True)).to_have_count(1)
+        expect(page.get_by_role("article")).to_have_count(2)
+    expect(one).to_have_value("")
+
+
+def test_the_service_is_killed_under_a_turn_and_the_page_shows_what_is_stored(coder: Coder, project: str, tab: Tab) -> None:
+    task = coder.queue(project, "Count for long", "slow", f"say: {WORDS}")
+    session = coder.get(f"/tasks/{task}")["session_id"]
+    page = tab.page
+    tab.open(f"/sessions/{session}")
+    expect(said(tab)).to_contain_text("word9")
+    port = coder.url.rstrip("/").rpartition(":")[2]
+    coder.kill()
+    expect(page.get_by_text("The connection is lost.", exact=False)).to_be_visible()
+    page.get_by_role("textbox", name="Message", exact=True).fill("Not sent yet")
+    coder.start(port=port)
+    expect(page.get_by_label("The session waits for a decision")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("textbox", name="Message", exact=True)).to_have_value("Not sent yet")
+    _, stored = coder.get(f"/sessions/{session}/messages")["items"]
+    assert stored["state"] == "interrupted"
+    expect(page.get_by_role("article")).to_have_count(1)
+    expect(said(tab)).to_have_text(stored["text"].strip())
+    page.get_by_role("button", name="Leave it").click()
+    expect(page.get_by_role("article")).to_contain_text("interrupted")
+    expect(page.get_by_label("The session waits for a decision")).to_be_hidden()
+    tab.broken = [each for each in tab.broken if "ERR_CONNECTION_REFUSED" not in each]
 
 
 def test_the_service_is_restarted_under_it_and_nothing_typed_is_lost(coder: Coder, project: str, checkout: Checkout, tab: Tab) -> None:

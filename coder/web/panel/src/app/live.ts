@@ -23,9 +23,12 @@ export function useLine(): LineState {
   useEffect(() => {
     live.open();
     const hurry = () => live.hurry();
+    const cut = () => live.cut();
     window.addEventListener("online", hurry);
+    window.addEventListener("offline", cut);
     return () => {
       window.removeEventListener("online", hurry);
+      window.removeEventListener("offline", cut);
       live.close();
     };
   }, []);

@@ -112,6 +112,11 @@ export class Line {
     this.connect();
   }
 
+  /** The network is gone: what is sent now would be heard by nobody, and a socket may take a minute to find out. */
+  cut(): void {
+    if (this.socket !== null) this.lost(1006, "The network is gone.");
+  }
+
   /** Watch a session, over all sockets to come. */
   subscribe(session: string): void {
     this.want({ type: "chat.subscribe", session_id: session });

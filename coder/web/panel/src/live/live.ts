@@ -82,6 +82,10 @@ export class Live {
     this.line.hurry();
   }
 
+  cut(): void {
+    this.line.cut();
+  }
+
   /** Call `listener` whenever something changed; answers how to stop. */
   listen(listener: () => void): () => void {
     this.listeners.add(listener);
