@@ -2764,7 +2764,7 @@ end $$;
 
 -- Take a session whose prompt cache is to be kept warm now, and schedule its next warm; one that is about to have a turn is left.
 create function coder.claim_warming(p_node uuid, p_host uuid) returns table (
-    session_id uuid, epoch bigint, spent_tokens bigint, idle_seconds float8, model_history text, model text
+    session_id uuid, epoch bigint, spent_tokens bigint, idle_seconds float8, model_history text, model text, thinking text
 ) language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -2785,12 +2785,12 @@ begin
         where c.session_id = w.session_id returning * into w;
     return query
         select w.session_id, w.epoch, w.input_tokens + w.output_tokens,
-               extract(epoch from clock_timestamp() - s.last_activity_at)::float8, k.model_history::text,
-               (select t.model from tasks t
-                where t.session_id = s.id and t.spoken_in = k.id and t.execution_path = 'native'
-                order by t.epoch desc limit 1)
+               extract(epoch from clock_timestamp() - s.last_activity_at)::float8, k.model_history::text, l.model, l.thinking_option_id
         from sessions s left join lateral (
             select c.id, c.model_history from chats c where c.session_id = s.id and c.closed_at is null order by c.created_at desc limit 1) k on true
+        left join lateral (
+            select t.model, t.thinking_option_id from tasks t
+            where t.session_id = s.id and t.spoken_in = k.id and t.execution_path = 'native' order by t.epoch desc limit 1) l on true
         where s.id = w.session_id;
 end $$;
 

@@ -46,7 +46,7 @@ class Due:
         spent_tokens: by warms since it was switched on.
         idle_seconds: since the session's last turn.
         model_history: the chat's provider messages as JSON text, None when there is nothing to keep warm.
-        model: as the chat's latest turn named it, None = the default.
+        model, thinking: as the chat's latest turn named them, None = the default.
     """
 
     session_id: UUID
@@ -55,6 +55,7 @@ class Due:
     idle_seconds: float
     model_history: str | None
     model: str | None
+    thinking: str | None
 
 
 def verdict(due: Due, bounds: Bounds) -> Stopped | None:
@@ -117,8 +118,8 @@ def _time(moment: datetime | None) -> str | None:
 class PromptCache(Protocol):
     """The provider's prompt cache."""
 
-    async def warm(self, model_history: str, model: str | None) -> Usage:
-        """Send a chat's prompt prefix once; answers what it took. Raises a `TurnError` with a sentence."""
+    async def warm(self, model_history: str, model: str | None, thinking: str | None) -> Usage:
+        """Send a chat's prompt prefix once, with the thinking option of its turns; answers what it took. Raises a `TurnError`."""
         ...
 
     async def close(self) -> None: ...

@@ -26,11 +26,21 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI
     from pydantic_ai.models import Model
+    from pydantic_ai.settings import ModelSettings, ThinkingEffort
 
 CONNECT_SECONDS = 10.0
 PROBE_SECONDS = 5.0
 _NO_KEY = "not-set"  # the clients insist on one; endpoints that want none ignore it
 _ANTHROPIC_VERSION = "2023-06-01"
+EFFORTS: tuple[ThinkingEffort, ...] = ("minimal", "low", "medium", "high", "xhigh", "max")
+
+
+def thinking_effort(option: str | None) -> ModelSettings:
+    """What a thinking option means for a request; nothing where it is none of `EFFORTS`."""
+    for effort in EFFORTS:
+        if effort == (option or "").strip():
+            return {"thinking": effort}
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +194,12 @@ class Models:
         assert isinstance(self._client, AsyncOpenAI)
         if endpoint.host == "api.openai.com":
             return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=self._client))
-        profile = OpenAIModelProfile()
+        # Whether such a model thinks is not told by its name: who asks for an effort is obeyed.
+        profile = OpenAIModelProfile(supports_thinking=True)
         if thinking_field is not None:
             # The default (`auto`) adds an empty field to this turn's messages and takes it away from the next turn's, and
             # with that the cached prefix.
-            profile = OpenAIModelProfile(openai_chat_send_back_thinking_parts="field", openai_chat_thinking_field=thinking_field)
+            profile |= OpenAIModelProfile(openai_chat_send_back_thinking_parts="field", openai_chat_thinking_field=thinking_field)
         return OpenAIChatModel(name, provider=OpenAICompatibleProvider(endpoint.host, openai_client=self._client), profile=profile)
 
     def _anthropic(self, endpoint: Endpoint, name: str) -> Model:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pydantic_ai import Tool
-from pydantic_ai.direct import model_request
+from pydantic_ai.direct import model_request, model_request_stream
 from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import ModelRequestParameters
-from pydantic_ai.settings import ModelSettings
 
 from coder.backends.native_events import usage_of
 from coder.backends.native_failures import explain
 from coder.backends.native_history import load, thinking_field
-from coder.backends.native_model import Models
+from coder.backends.native_model import Models, thinking_effort
 from coder.backends.native_tools import Tools, offered
 from coder.errors import ProviderError
 from coder.events import Usage
@@ -24,8 +23,13 @@ def prefix(messages: list[ModelMessage]) -> list[ModelMessage]:
     return messages[: last + 1]
 
 
-async def send(models: Models, model_history: str, name: str) -> Usage:
+async def send(models: Models, model_history: str, name: str, thinking: str | None) -> Usage:
     """Send it; answers what it took, zeros where the endpoint does not say.
+
+    Anthropic takes no answer shorter than the thinking it may do. There the answer is broken off at its first word.
+
+    Args:
+        thinking: the option of the chat's latest turn.
 
     Raises:
         ProviderError: there is nothing to send, or the endpoint failed.
@@ -38,13 +42,16 @@ async def send(models: Models, model_history: str, name: str) -> Usage:
     model = await models.model(name, thinking_field(messages, models.endpoint.host))
     # Only their definitions are looked at, which are the same in every worktree.
     tools = [Tool(tool, takes_ctx=False, sequential=True).tool_def for tool in offered(object.__new__(Tools))]
+    parameters = ModelRequestParameters(function_tools=tools)
+    effort = thinking_effort(thinking)
     try:
-        answer = await model_request(
-            model,
-            sent,
-            model_settings=ModelSettings(max_tokens=1),
-            model_request_parameters=ModelRequestParameters(function_tools=tools),
-        )
+        if effort.get("thinking") and models.endpoint.protocol == "anthropic":
+            async with model_request_stream(model, sent, model_settings=effort, model_request_parameters=parameters) as stream:
+                async for _ in stream:
+                    break
+                answer = stream.get()
+        else:
+            answer = await model_request(model, sent, model_settings=effort | {"max_tokens": 1}, model_request_parameters=parameters)
     except AgentRunError as error:
         raise explain(error, models.endpoint, name, 1) from error
     return usage_of(answer) or Usage(0, 0, 0)

@@ -22,7 +22,7 @@ from pydantic_ai import Agent, AgentRunResultEvent, Tool, ToolFailed, ToolReturn
 from pydantic_ai.agent import AgentRunEvents
 from pydantic_ai.exceptions import AgentRunError, ModelRequestRejectedError, UserError
 from pydantic_ai.messages import AgentStreamEvent, FunctionToolCallEvent, ModelMessage, ModelResponse
-from pydantic_ai.settings import ModelSettings, ThinkingEffort
+from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
 from coder.backends.confine import Refused
@@ -31,7 +31,7 @@ from coder.backends.native_answers import Answers
 from coder.backends.native_events import Translation, usage_of
 from coder.backends.native_failures import explain
 from coder.backends.native_history import complete, grown, load, summary, thinking_field
-from coder.backends.native_model import Models
+from coder.backends.native_model import EFFORTS, Models, thinking_effort
 from coder.backends.native_tools import Answer, Tools, offered
 from coder.backends.sandbox import Cell
 from coder.backends.turn_log import TurnLog
@@ -45,7 +45,6 @@ from coder.transcript import clean_value
 # Else the first run prints an advertisement on a terminal's standard error.
 os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")
 
-EFFORTS: tuple[ThinkingEffort, ...] = ("minimal", "low", "medium", "high", "xhigh", "max")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NOBODY_THERE = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
 
@@ -218,14 +217,12 @@ class NativeTurn:
 
     def _thinking(self) -> ModelSettings:
         option = (self._turn.thinking_option_id or "").strip()
-        for effort in EFFORTS:
-            if option == effort:
-                return ModelSettings(thinking=effort)
-        if option:
+        settings = thinking_effort(option)
+        if option and not settings:
             self._ready.append(
                 Notice(f"Native inference has no thinking option {option} (but {', '.join(EFFORTS)}); the model's own is used.")
             )
-        return ModelSettings()
+        return settings
 
     def _take(self, event: AgentStreamEvent | AgentRunResultEvent[str]) -> None:
         if isinstance(event, AgentRunResultEvent):

@@ -1,7 +1,8 @@
 """The provider's prompt cache of native chats: a chat's prompt prefix sent once more, with the smallest possible answer.
 
-Invariant: what is sent is what the chat's last request sent, to the byte, but for the length of the answer and for what does not
-belong to the prompt: it is not streamed, and no effort of thinking is asked for. Sent once: who fails waits for the next time.
+Invariant: what is sent is what the chat's last request sent, to the byte, but for the length of the answer and whether it is streamed.
+The effort of thinking is a part of it: to Anthropic another one is another prompt, and models of others are told it in the prompt.
+Sent once: who fails waits for the next time.
 
 Omitted on purpose: the chat is left as it is. The model libraries are loaded when the first warm comes, off the event loop.
 """
@@ -22,11 +23,11 @@ class NativeCache:
     def __init__(self, settings: Settings) -> None:
         self._models = Models(settings)
 
-    async def warm(self, model_history: str, model: str | None) -> Usage:
+    async def warm(self, model_history: str, model: str | None, thinking: str | None) -> Usage:
         await asyncio.to_thread(importlib.import_module, "coder.backends.native_prefix")
         from coder.backends.native_prefix import send
 
-        return await send(self._models, model_history, self._models.name(model))
+        return await send(self._models, model_history, self._models.name(model), thinking)
 
     async def close(self) -> None:
         await self._models.close()

@@ -1,7 +1,7 @@
 -- Cache warming: what nodes claim and settle, and what watchers are shown. The work is in the functions of schema.sql.
 
 -- name: claim
-select session_id, epoch, spent_tokens, idle_seconds, model_history, model from coder.claim_warming(:node, :host);
+select session_id, epoch, spent_tokens, idle_seconds, model_history, model, thinking from coder.claim_warming(:node, :host);
 
 -- name: on
 select w.session_id from unnest(:sessions::uuid[], :epochs::bigint[]) as d(session_id, epoch)

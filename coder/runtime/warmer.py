@@ -101,7 +101,7 @@ class Warmer:
         usage, failed = None, None
         try:
             async with asyncio.timeout(WARM_SECONDS):
-                usage = await self._cache.warm(history, due.model)
+                usage = await self._cache.warm(history, due.model, due.thinking)
         except CoderError as error:
             failed = error.message
         except TimeoutError:

@@ -23,7 +23,7 @@ NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
     ],
 )
 def test_it_stops_at_a_ceiling_of_tokens_and_after_a_time_without_a_turn(spent: int, idle: float, why: Stopped | None) -> None:
-    assert verdict(Due(uuid4(), 1, spent, idle, "[]", None), Bounds(1000, 3600.0)) is why
+    assert verdict(Due(uuid4(), 1, spent, idle, "[]", None, None), Bounds(1000, 3600.0)) is why
 
 
 def test_unless_somebody_says_otherwise_that_time_is_a_day() -> None:

@@ -24,7 +24,7 @@ def node(bench: Bench) -> Node:
 @pytest.fixture
 def session(bench: Bench, node: Node) -> UUID:
     """One with a native turn behind it, which rests."""
-    bench.add(bench.project(), model="m7")
+    bench.add(bench.project(), model="m7", thinking_option_id="high")
     claimed = node.claim_one()
     node.finish(ending(claimed, model_history='["said"]'))
     return claimed.session_id
@@ -80,7 +80,7 @@ def test_what_is_due_is_claimed_once_and_scheduled_anew(bench: Bench, node: Node
     due(bench)
     other = bench.node(node.host)
     (mine,) = claim(bench, node)
-    assert (mine.session_id, mine.model_history, mine.model, mine.spent_tokens) == (session, '["said"]', "m7", 0)
+    assert (mine.session_id, mine.model_history, mine.model, mine.thinking, mine.spent_tokens) == (session, '["said"]', "m7", "high", 0)
     assert row(bench).ahead
     assert claim(bench, other) == []
     assert settle(bench, mine)

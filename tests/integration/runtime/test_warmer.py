@@ -30,7 +30,7 @@ class Cache:
     fails: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def warm(self, model_history: str, model: str | None) -> Usage:
+    async def warm(self, model_history: str, model: str | None, thinking: str | None) -> Usage:
         self.asked.append((model_history, model))
         self.changed.set()
         try:
