@@ -1,0 +1,74 @@
+"""What an agent asks is answered where one reads it: by opencode itself, in two browsers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import panel
+import pytest
+from browsing import Tab, browsing
+from playwright.sync_api import Browser, expect
+from running import Coder, running
+
+pytest_plugins = ("model_server", "real_agents")
+
+COMMAND = "printf '%s' allowed > allowed.txt"
+CHOICES = [{"label": "Red", "description": "As the brand has it"}, {"label": "Blue", "description": "As the rest"}]
+QUESTION = json.dumps({"questions": [{"question": "Which colour?", "header": "Colour", "options": CHOICES}]})
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    panel.make("install")
+    panel.make("build")
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def coder(tmp_path_factory: pytest.TempPathFactory, model_server: object, agent_path: Callable[[str], Path]) -> Iterator[Coder]:
+    """One that finds opencode."""
+    made = Coder(tmp_path_factory.mktemp("coder"), model_base_url=model_server.openai, default_model="m1")  # type: ignore[attr-defined]
+    made.environment["PATH"] = f"{agent_path('opencode')}{os.pathsep}{made.environment['PATH']}"
+    yield from running(made)
+
+
+def test_a_permission_and_a_question_are_answered_from_two_browsers(coder: Coder, project: str, browser: Browser) -> None:
+    changed = coder.api.patch(f"/projects/{project}", json={"permission_policy": "ask"})
+    assert changed.status_code == 200, changed.text
+    coder.until(lambda: any(each["agent"] == "opencode" and each["available"] for each in coder.get("/agents")["items"]), 60)
+    task = coder.queue(project, "Ask me", f"run: {COMMAND}", f"call question: {QUESTION}", "say: Thanks.", agent="opencode")
+    session = coder.get(f"/tasks/{task}")["session_id"]
+    one, two = Tab(browser, coder), Tab(browser, coder)
+    for each in (one, two):
+        each.log_in()
+        each.open(f"/sessions/{session}")
+        asked = each.page.get_by_label("A permission is asked for")
+        expect(asked.get_by_text(COMMAND, exact=True)).to_be_visible(timeout=60_000)
+    two.page.get_by_role("textbox", name="Why not").fill("Half a reason")
+    two.page.reload()  # what was typed is not lost
+    expect(two.page.get_by_role("textbox", name="Why not")).to_have_value("Half a reason")
+    one.page.get_by_role("button", name="Allow once").click()
+    for each in (one, two):
+        expect(each.page.get_by_label("A permission is asked for")).to_be_hidden()
+        question = each.page.get_by_role("form", name="The agent asks")
+        expect(question.get_by_text("Which colour?")).to_be_visible()
+        for scheme in ("light", "dark"):
+            each.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            each.settled()
+            assert each.violations() == []
+    two.page.get_by_role("radio", name="Blue").check()
+    two.page.get_by_role("button", name="Answer").click()
+    for each in (one, two):
+        expect(each.page.get_by_text("Thanks.", exact=True)).to_be_visible(timeout=30_000)
+        expect(each.page.get_by_role("form", name="The agent asks")).to_be_hidden()
+    done = coder.ended(task)
+    allowed, answered = coder.get(f"/permissions?session_id={session}&limit=10")["items"][::-1]
+    assert (allowed["title"], allowed["state"]) == (COMMAND, "allowed_once")
+    assert answered["answers"] == ["Blue"]
+    assert "allowed.txt" in str(coder.change(done)["files"])
+    for each in (one, two):
+        each.close()
