@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coder.errors import InvalidInput
 from coder.git.process import execute
+from coder.git.repository import DEFAULT_REMOTE
 
 
 def find_checkout(path: str) -> dict[str, str | None]:
@@ -16,7 +17,7 @@ def find_checkout(path: str) -> dict[str, str | None]:
         path: an absolute directory on this host.
 
     Returns:
-        `path`: its top level, `branch`: the one it is on, None when detached.
+        `path`: its top level, `branch`: the one it is on, None when detached, `remote`: where branches are pushed, None without one.
 
     Raises:
         InvalidInput: there is no directory, no repository with a checkout, or no commit.
@@ -37,4 +38,12 @@ def find_checkout(path: str) -> dict[str, str | None]:
             f"The repository {top} has no commit yet; commit something there first, a worktree starts from a commit.", field="path"
         )
     head = execute(Path(top), ("symbolic-ref", "--quiet", "--short", "HEAD"), None, {})
-    return {"path": top, "branch": os.fsdecode(head.out).removesuffix("\n") if head.status == 0 else None}
+    branch = os.fsdecode(head.out).removesuffix("\n") if head.status == 0 else None
+    return {"path": top, "branch": branch, "remote": _remote(Path(top))}
+
+
+def _remote(top: Path) -> str | None:
+    """The remote that `Repository.push` pushes to, if there is one of that name."""
+    chosen = execute(top, ("config", "--get", "remote.pushDefault"), None, {})
+    name = os.fsdecode(chosen.out).strip() or DEFAULT_REMOTE
+    return name if execute(top, ("config", "--get", f"remote.{name}.url"), None, {}).status == 0 else None

@@ -18,6 +18,7 @@ from coder.errors import DiskFull, InternalError, NoProjectPath, NotARepository
 from coder.git.process import Answer, converse, execute
 
 _FULL_BELOW = 1 << 20
+DEFAULT_REMOTE = "origin"
 CODER = {
     "GIT_AUTHOR_NAME": "coder",
     "GIT_AUTHOR_EMAIL": "coder@localhost",
@@ -96,7 +97,7 @@ class Repository:
             The remote, and why it did not work; None when it did.
         """
         chosen = self.run("config", "--get", "remote.pushDefault", accept=(0, 1))
-        remote = os.fsdecode(chosen.out).strip() or "origin"
+        remote = os.fsdecode(chosen.out).strip() or DEFAULT_REMOTE
         ref = f"refs/heads/{branch}"
         # Nobody is there to be asked for a password or a host key.
         patience = {"GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")}

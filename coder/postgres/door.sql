@@ -195,10 +195,13 @@ select row_to_json(w) as row from (select coder.set_default_cwd(:workspace_id, :
 select row_to_json(x) as row from (select :workspace_id::text as id, coder.delete_workspace(:workspace_id) as closed_count) x;
 
 -- name: message_list
-select row_to_json(m) as row from messages m where session_id = :session_id and (:after::bigint is null or ordinal > :after) order by ordinal limit :limit;
+select row_to_json(m) as row from messages m
+where session_id = :session_id and (:after::bigint is null or ordinal > :after) and (:task::bigint is null or task_id = :task)
+order by ordinal limit :limit;
 
 -- name: message_list_before
-select row_to_json(m) as row from messages m where session_id = :session_id and ordinal < :before order by ordinal desc limit :limit;
+select row_to_json(m) as row from messages m
+where session_id = :session_id and ordinal < :before and (:task::bigint is null or task_id = :task) order by ordinal desc limit :limit;
 
 -- name: change_list
 select row_to_json(x) as row from (

@@ -25,7 +25,9 @@ class Checkout(Shape):
     path: Annotated[str, Field(description="The top level of the checkout; what `path` of a project is to be")]
     branch: Annotated[str | None, Field(description="The branch it is on; null = none, its HEAD is detached")]
 
-    EXAMPLE: ClassVar[dict[str, Any]] = {"path": "/srv/demo", "branch": "main"}
+    remote: Annotated[str | None, Field(description="Where an approval onto a branch can push it; null = there is no remote")]
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"path": "/srv/demo", "branch": "main", "remote": "origin"}
 
 
 class NewProject(BaseModel):

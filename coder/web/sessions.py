@@ -80,6 +80,7 @@ async def list_messages(
     before: Annotated[
         int | None, Query(ge=1, le=LARGEST, description="Only those before this `ordinal`, and the newest of them first", examples=[84])
     ] = None,
+    task: Annotated[int | None, Query(ge=1, le=LARGEST, description="Only those of this task", examples=[42])] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> JSONResponse:
@@ -87,7 +88,7 @@ async def list_messages(
     (last,) = decode(cursor, int)
     await door.row("session_get", session_id=session_id)
     statement, bound = ("message_list", {"after": last}) if before is None else ("message_list_before", {"before": last or before})
-    return JSONResponse(await page(door, statement, limit, lambda row: [row["ordinal"]], session_id=session_id, **bound))
+    return JSONResponse(await page(door, statement, limit, lambda row: [row["ordinal"]], session_id=session_id, task=task, **bound))
 
 
 @router.put("/{session_id}/title", responses=answers(Session, 404))

@@ -281,8 +281,20 @@ class ChangedFile(Shape):
     hunks: Annotated[list[Hunk], Field(description="None where the file can only be decided on whole: binary, mode alone, another type")]
 
 
+class ConflictRegion(Shape):
+    line: Annotated[int, Field(description="Where it begins in the merged file, from 1")]
+    ours: Annotated[str, Field(description="What the target has there")]
+    theirs: Annotated[str, Field(description="What the change has there")]
+
+
+class ConflictedFile(Shape):
+    path: str
+    detail: Annotated[str, Field(description="What git says of it")]
+    hunks: Annotated[list[ConflictRegion], Field(description="The regions both sides edited; none of a binary file, or one that is gone")]
+
+
 class Change(ListedChange):
-    conflicts: Annotated[list[Any], Field(description="Of a conflicted change: the files, with the regions both sides edited")]
+    conflicts: Annotated[list[ConflictedFile], Field(description="Of a conflicted change: the files that clash")]
     base_commit: str
     snapshot_commit: str
     worktree: str | None

@@ -1,11 +1,13 @@
-"""A real browser on the panel of a real service. A page that breaks the rules fails its test: an error in its console, a request
-to another origin, anything that its policy refused."""
+"""A real browser on the panel of a real service, as a plugin: `browser`, and `tab`, which opens pages that are logged in.
+
+A page that breaks the rules fails its test: an error in its console, a request to another origin, anything that its policy refused.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,3 +86,33 @@ class Tab:
     def close(self) -> None:
         self.context.close()
         assert not self.broken, "\n".join(self.broken)
+
+    def refused(self, status: int) -> None:
+        """The browser noted in its console that the API refused something, as it should have."""
+        assert any(str(status) in each for each in self.broken)
+        self.broken = [each for each in self.broken if f"status of {status} " not in each]
+
+
+Open = Callable[..., Tab]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    panel.make("install")
+    panel.make("build")
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def tab(browser: Browser, coder: Coder) -> Iterator[Open]:
+    tabs: list[Tab] = []
+
+    def make(**how: Any) -> Tab:
+        tabs.append(Tab(browser, coder, **how))
+        tabs[-1].log_in()
+        return tabs[-1]
+
+    yield make
+    for each in tabs:
+        each.close()

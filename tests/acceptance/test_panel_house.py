@@ -2,47 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
-import panel
 import pytest
-from browsing import PHONE, Tab, browsing
+from browsing import PHONE, Open
 from checkout import Checkout
 from playwright.sync_api import Browser, expect
 from running import TOKEN, Coder
 
-pytest_plugins = ("model_server",)
-
-Open = Callable[..., Tab]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    panel.make("install")
-    panel.make("build")
-    with browsing() as browser:
-        yield browser
-
-
-@pytest.fixture
-def tab(browser: Browser, coder: Coder) -> Iterator[Open]:
-    tabs: list[Tab] = []
-
-    def make(**how: Any) -> Tab:
-        tabs.append(Tab(browser, coder, **how))
-        tabs[-1].log_in()
-        return tabs[-1]
-
-    yield make
-    for each in tabs:
-        each.close()
-
-
-def refused(there: Tab, status: int) -> None:
-    """The browser notes in its console that the API refused something, as it should have."""
-    assert any(str(status) in each for each in there.broken)
-    there.broken = [each for each in there.broken if f"status of {status} " not in each]
+pytest_plugins = ("model_server", "browsing")
 
 
 def test_agents_are_looked_for_again_and_a_missing_one_says_how_it_is_installed(coder: Coder, tab: Open) -> None:
@@ -76,7 +42,7 @@ def test_a_repository_becomes_a_project_once_it_was_looked_at(coder: Coder, chec
     expect(page.get_by_text("is not a directory; name the root of a git repository.")).to_be_visible()
     expect(page.get_by_role("button", name="Add the project")).to_be_disabled()
     assert "nowhere" not in str(coder.get("/projects?limit=200"))
-    refused(there, 422)
+    there.refused(422)
     path.fill(f"{checkout.path}/tests")
     expect(page.get_by_text(f"its top level is {checkout.path}", exact=False)).to_be_visible()
     page.reload()
@@ -143,7 +109,7 @@ def test_a_workspace_is_made_named_and_deleted_with_what_it_holds(coder: Coder, 
     name.fill("Not One")
     name.press("Enter")
     expect(page.get_by_text("A workspace is named by 1 to 40 of a-z", exact=False)).to_be_visible()
-    refused(there, 422)
+    there.refused(422)
     name.fill("lab")
     name.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("lab")
@@ -152,7 +118,7 @@ def test_a_workspace_is_made_named_and_deleted_with_what_it_holds(coder: Coder, 
     page.get_by_label("Title").fill("The lab")
     page.get_by_label("Title").press("Control+s")
     expect(page.get_by_text("The default directory of a workspace is absolute", exact=False)).to_be_visible()
-    refused(there, 422)
+    there.refused(422)
     expect(page.get_by_role("heading", level=1)).to_have_text("The lab")
     page.get_by_label("Default directory").fill("/srv/lab/")
     page.get_by_label("Default directory").press("Control+s")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
-import panel
 import pytest
-from browsing import PHONE, Tab, browsing
+from browsing import PHONE, Open
 from checkout import Checkout
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 from running import Coder
 
-pytest_plugins = ("model_server",)
+pytest_plugins = ("model_server", "browsing")
 
 PROMPT = (
     "Say hello from a file",
@@ -21,29 +17,6 @@ PROMPT = (
     "run: python3 hello.py",
     "say: It says **hello** now.",
 )
-Open = Callable[..., Tab]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    panel.make("install")
-    panel.make("build")
-    with browsing() as browser:
-        yield browser
-
-
-@pytest.fixture
-def tab(browser: Browser, coder: Coder) -> Iterator[Open]:
-    tabs: list[Tab] = []
-
-    def make(**how: Any) -> Tab:
-        tabs.append(Tab(browser, coder, **how))
-        tabs[-1].log_in()
-        return tabs[-1]
-
-    yield make
-    for each in tabs:
-        each.close()
 
 
 def test_from_the_link_to_the_checkout_with_the_keyboard_alone(coder: Coder, project: str, checkout: Checkout, tab: Open) -> None:
@@ -96,8 +69,10 @@ def test_a_checkout_in_the_way_is_said_and_changes_nothing(coder: Coder, project
     expect(there.page.get_by_role("button", name="Approve into the checkout")).to_be_focused()
     there.press("Enter")
     expect(there.page.get_by_role("dialog").get_by_role("alert")).to_contain_text("hello.py")
+    there.press("Escape")  # the focus is where it was
+    expect(there.page.get_by_role("dialog")).to_have_count(0)
     assert checkout.read("hello.py") == "print('mine')\n"
-    there.broken = [each for each in there.broken if "409" not in each]  # the browser notes each refusal
+    there.refused(409)
 
 
 LINES = [f"line {number}" for number in range(1, 101)]
@@ -138,7 +113,7 @@ def test_a_comment_is_sent_and_the_next_change_answers_it(coder: Coder, project:
     page = there.page
     there.open(f"/changes/{task['change_id']}")
     expect(page.get_by_text("print").first).to_be_visible()
-    there.press("n", "c")
+    there.press("n", "n", "c")  # on hello.py
     field = page.get_by_role("textbox", name="On line")
     expect(field).to_be_focused()
     page.keyboard.insert_text(REMARK)
@@ -148,9 +123,12 @@ def test_a_comment_is_sent_and_the_next_change_answers_it(coder: Coder, project:
     page.get_by_role("button", name="Send 1 comment").click()
     link = page.get_by_text("A newer change took its place", exact=False)
     expect(link).to_be_visible()
-    link.get_by_role("link").click()
+    link.get_by_role("link").first.click()
     expect(page.get_by_text("HELLO").first).to_be_visible()
-    expect(page.get_by_text("Say it louder.").first).to_be_visible()
+    said = page.get_by_role("article", name="Comment of admin")
+    expect(said.get_by_text("Say it louder.")).to_be_visible()
+    expect(said.get_by_text("outdated: its lines are gone")).to_be_visible()
+    expect(said.get_by_text("+print('hello')")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -58,7 +58,11 @@ async def test_what_is_at_a_path_is_said_before_a_project_is_made(api: Api, tmp_
     git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--allow-empty", "-m", "first")
     for path in ("demo", "demo/api"):
         found = shaped(await api.get("/checkout", params={"path": f"{tmp_path}/{path}"}), Checkout)
-        assert found == {"path": f"{tmp_path}/demo", "branch": "trunk"}
+        assert found == {"path": f"{tmp_path}/demo", "branch": "trunk", "remote": None}
+    git("remote", "add", "origin", "/elsewhere")
+    assert shaped(await api.get("/checkout", params={"path": f"{tmp_path}/demo"}), Checkout)["remote"] == "origin"
+    git("config", "remote.pushDefault", "mine")
+    assert shaped(await api.get("/checkout", params={"path": f"{tmp_path}/demo"}), Checkout)["remote"] is None
     git("checkout", "--detach")
     assert shaped(await api.get("/checkout", params={"path": f"{tmp_path}/demo"}), Checkout)["branch"] is None
     assert api.node.count("projects") == 1
@@ -208,6 +212,8 @@ async def test_sessions_and_messages(api: Api) -> None:
     assert (shown["title"], shown["status"], shown["open_change_id"]) == ("say hello", "idle", str(change["id"]))
     messages = shaped(await api.get(f"/sessions/{session}/messages"), Page[Message])["items"]
     assert [(row["role"], row["text"]) for row in messages] == [("user", "say hello"), ("assistant", "All done.")]
+    for task, found in ((messages[0]["task_id"], messages), (messages[0]["task_id"] + 1, [])):
+        assert (await api.get(f"/sessions/{session}/messages?task={task}")).json()["items"] == found
 
     for query, count, ignored in (
         ("", 2, []),

@@ -3,6 +3,7 @@
  * stays until the new answer differs, so nothing flickers.
  */
 import { infiniteQueryOptions, QueryClient, queryOptions } from "@tanstack/react-query";
+import type { ToolCall } from "../live/wire";
 import { ApiError, GET, told } from "./client";
 
 const SOON = 2_000;
@@ -73,6 +74,26 @@ export const comments = (id: string) =>
     queryKey: ["comments", id],
     queryFn: () => told(GET("/api/v1/comments", { params: { query: { change_id: id, limit: 200 } } })),
     refetchInterval: SOON * 2,
+  });
+
+export const decision = (id: string | null) =>
+  queryOptions({
+    queryKey: ["decision", id],
+    queryFn: () => told(GET("/api/v1/decisions/{decision_id}", { params: { path: { decision_id: id ?? "" } } })),
+    enabled: id !== null,
+  });
+
+/** The commands that a task ran: its calls that ended with a code. */
+export const ranIn = (session: string, task: number) =>
+  queryOptions({
+    queryKey: ["ran", task],
+    queryFn: async () => {
+      const query = { task, limit: 200 };
+      const path = { session_id: session };
+      const { items } = await told(GET("/api/v1/sessions/{session_id}/messages", { params: { path, query } }));
+      const calls = items.flatMap((each) => each.tool_calls as unknown as ToolCall[]);
+      return calls.filter((each) => each.exit_code !== null);
+    },
   });
 
 export const task = (id: number) =>

@@ -56,9 +56,9 @@ const changes = createRoute({
 const review = createRoute({
   getParentRoute: () => root,
   path: "/changes/$id",
-  validateSearch: (search: Record<string, unknown>): { file?: string } => {
-    const file = text(search.file);
-    return file ? { file } : {};
+  validateSearch: (search: Record<string, unknown>): { file?: string; since?: string } => {
+    const [file, since] = [text(search.file), text(search.since)];
+    return { ...(file ? { file } : {}), ...(since ? { since } : {}) };
   },
 }).lazy(() => import("../review/page").then((page) => page.route));
 

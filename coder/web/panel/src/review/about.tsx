@@ -1,10 +1,12 @@
-/** Beside the diff: why it is there. The prompt, the answer, the check, where the work is. */
+/** Beside the diff: why it is there. The prompt, the answer, what was run, the check, where the work is. */
 import { Button } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { type Change, POST, told } from "../api/client";
-import { check as checkQuery, task as taskQuery } from "../api/queries";
+import { check as checkQuery, ranIn, task as taskQuery } from "../api/queries";
 import { complain } from "../app/said";
+import { gist } from "../session/calls";
+import { Markdown } from "../session/markdown";
 import { Failed, State } from "../ui/parts";
 import classes from "./review.module.css";
 
@@ -18,9 +20,10 @@ export function About({ change }: { change: Change }) {
           <h2>Prompt</h2>
           <pre>{data.input}</pre>
           <h2>Answer</h2>
-          <pre>{data.output_summary ?? "The agent said nothing."}</pre>
+          {data.output_summary ? <Markdown text={data.output_summary} /> : <p className="dim">Nothing was said.</p>}
         </>
       )}
+      <Ran change={change} />
       {change.check_state !== null && <Checked change={change} />}
       {data !== undefined && (
         <>
@@ -51,6 +54,30 @@ export function About({ change }: { change: Change }) {
         Open the session
       </Button>
     </aside>
+  );
+}
+
+/** The commands of the turn that made the change, in order, with how each ended; what they printed opens. */
+function Ran({ change }: { change: Change }) {
+  const { data } = useQuery(ranIn(change.session_id, change.task_id));
+  if (data === undefined) return null;
+  return (
+    <>
+      <h2>Commands</h2>
+      {data.length === 0 && <p className="dim">The agent ran none.</p>}
+      {data.map((call) => (
+        <details key={call.id} className={classes.ran}>
+          <summary>
+            <code>{gist(call)}</code>
+            <span className={`num ${call.exit_code === 0 ? "dim" : "bad"}`}>exit {call.exit_code}</span>
+          </summary>
+          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable with the keyboard */}
+          <pre className={classes.output} tabIndex={0}>
+            {call.output === "" ? "It printed nothing." : call.output}
+          </pre>
+        </details>
+      ))}
+    </>
   );
 }
 

@@ -122,6 +122,10 @@ function joined(folder: Folder): Folder {
 /** One line of the tree: a folder's name, or a file. */
 export type TreeRow = { depth: number; key: string } & ({ folder: Folder } | { file: ReviewFile });
 
+export function filesIn(row: TreeRow): ReviewFile[] {
+  return "file" in row ? [row.file] : [];
+}
+
 /** The lines of a tree, from the top. */
 export function rowsOf(folder: Folder, depth = 0): TreeRow[] {
   return [

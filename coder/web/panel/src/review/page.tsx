@@ -4,24 +4,28 @@ import { ActionIcon, NativeSelect, SegmentedControl, Skeleton, useMatches } from
 import { InfoIcon } from "@primer/octicons-react";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { createLazyRoute, useNavigate } from "@tanstack/react-router";
-import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import type { Change, Comment } from "../api/client";
 import { change as changeQuery, changesOf, comments as commentsQuery, openChanges } from "../api/queries";
 import { useKeys } from "../app/keys";
-import { Failed, Hint } from "../ui/parts";
+import { Empty, Failed, Hint } from "../ui/parts";
 import { useStable } from "../ui/stable";
-import { About } from "./about";
 import type { Spot } from "./comments";
+import { Conflict } from "./conflict";
 import { Decide, OPEN } from "./decide";
 import { DeskProvider } from "./desk";
 import { Diff, type DiffHandle } from "./diff";
 import { useMarks, useStored, useViewed } from "./marks";
-import { filesOf, rowsOf, treeOf } from "./model";
+import { filesIn, filesOf, rowsOf, treeOf } from "./model";
 import { useNotes } from "./notes";
 import { firstEdit, type Piece, piecesOf, type Verdict } from "./parts";
 import classes from "./review.module.css";
+import { SinceBar, useSince } from "./since";
 import { Top } from "./top";
 import { Tree } from "./tree";
+
+// What agents wrote is drawn as markdown, which not every review needs.
+const About = lazy(() => import("./about").then((page) => ({ default: page.About })));
 
 export const route = createLazyRoute("/changes/$id")({ component: ReviewPage });
 
@@ -56,22 +60,30 @@ function useFresh(change: Change): void {
 }
 
 const NONE: Comment[] = [];
+const NO_PIECES: Piece[] = [];
 const REST_MS = 100;
 
 function Review({ change }: { change: Change }) {
   useFresh(change);
-  const files = useMemo(() => filesOf(change), [change]);
+  const search = route.useSearch() as { file?: string; since?: string };
+  const since = useSince(change, search.since);
+  // Only what changed, when that is asked for; marks and decisions are about the whole change all the same.
+  const alone = search.since !== undefined && since.comparison !== undefined;
+  const whole = useMemo(() => filesOf(change), [change]);
+  const files = useMemo(
+    () => (alone && since.comparison !== undefined ? filesOf(since.comparison) : whole),
+    [alone, since.comparison, whole],
+  );
   const rows = useMemo(() => rowsOf(treeOf(files)), [files]);
-  const ordered = useMemo(() => rows.flatMap((row) => ("file" in row ? [row.file] : [])), [rows]);
-  const pieces = useMemo(() => piecesOf(ordered), [ordered]);
-  const search = route.useSearch() as { file?: string };
+  const ordered = useMemo(() => rows.flatMap(filesIn), [rows]);
+  const pieces = useMemo(() => piecesOf(rowsOf(treeOf(whole)).flatMap(filesIn)), [whole]);
   const navigate = useNavigate();
   const [current, setCurrent] = useState<string | undefined>(search.file ?? ordered[0]?.path);
   const [cursor, setCursor] = useState<string | null>(null);
   const [writing, setWriting] = useStored(`writing.${change.id}`);
   const spot = useMemo(() => (writing === null ? null : (JSON.parse(writing) as Spot)), [writing]);
   const setSpot = (at: Spot | null) => setWriting(at === null ? null : JSON.stringify(at));
-  const [viewed, setViewed] = useViewed(change.session_id, files);
+  const [viewed, setViewed] = useViewed(change.session_id, whole);
   const [marks, setMark] = useMarks(change.fingerprint);
   const [layout, setLayout] = useStored("diff-layout");
   const [about, setAbout] = useStored("diff-about");
@@ -93,15 +105,16 @@ function Review({ change }: { change: Change }) {
       }),
     );
   }, []);
+  const kept = useMemo(() => (search.since === undefined ? {} : { since: search.since }), [search.since]);
   const show = useCallback(
     (path: string) => {
       still();
       setCurrent(path);
       setCursor(null);
       diff.current?.show(path);
-      void navigate({ to: "/changes/$id", params: { id: change.id }, search: { file: path }, replace: true });
+      void navigate({ to: "/changes/$id", params: { id: change.id }, search: { ...kept, file: path }, replace: true });
     },
-    [change.id, navigate, still],
+    [change.id, navigate, still, kept],
   );
   // biome-ignore lint/correctness/useExhaustiveDependencies: only the address that led here
   useEffect(() => {
@@ -122,7 +135,7 @@ function Review({ change }: { change: Change }) {
   };
   const piece = pieces.find((each) => each.key === cursor);
   const hop = (to: Piece | undefined) => {
-    if (to === undefined) return;
+    if (to === undefined || alone) return;
     still();
     setCursor(to.key);
     setCurrent(to.path);
@@ -150,6 +163,12 @@ function Review({ change }: { change: Change }) {
     if (viewed.has(path)) setViewed(path, false);
   };
   const next = useNextChange(change.id);
+  const toggle = () => {
+    if (since.id === null) return;
+    setCursor(null);
+    const search = alone ? {} : { since: since.id };
+    void navigate({ to: "/changes/$id", params: { id: change.id }, search, replace: true });
+  };
   useKeys([
     { key: "j", does: "Next file", run: () => step(1) },
     { key: "k", does: "Previous file", run: () => step(-1) },
@@ -168,6 +187,7 @@ function Review({ change }: { change: Change }) {
       does: "Viewed, and on to the next file",
       run: () => current !== undefined && see(current, !viewed.has(current)),
     },
+    ...(since.id !== null ? [{ key: "w", does: "Only what changed since you looked, or all of it", run: toggle }] : []),
     { key: "s", does: "Side by side, or in one column", run: () => setLayout(split ? "unified" : "split") },
     { key: "i", does: "Prompt and answer", run: () => setAbout(about === "open" ? null : "open") },
     {
@@ -177,7 +197,7 @@ function Review({ change }: { change: Change }) {
     },
   ]);
 
-  const notes = useNotes(pieces, comments, spot);
+  const notes = useNotes(alone ? NO_PIECES : pieces, comments, spot);
   const talked = useMemo(() => {
     const count = new Map<string, number>();
     for (const each of comments) if (each.state !== "resolved") count.set(each.path, (count.get(each.path) ?? 0) + 1);
@@ -207,6 +227,9 @@ function Review({ change }: { change: Change }) {
     if (open) setSpot({ path, side, line, endLine });
   });
   const openFile = useStable(show);
+  const clear = useStable(() => {
+    for (const each of pieces) setMark(each.key, null);
+  });
 
   return (
     <div className={classes.page}>
@@ -233,6 +256,7 @@ function Review({ change }: { change: Change }) {
           </ActionIcon>
         </Hint>
       </Top>
+      <SinceBar {...since} alone={alone} toggle={toggle} />
       <div className={classes.body} data-about={about === "open" || undefined}>
         <Tree rows={rows} current={current} viewed={viewed} talked={talked} open={openFile} />
         <div className={classes.pick}>
@@ -244,11 +268,21 @@ function Review({ change }: { change: Change }) {
           />
         </div>
         <div className={classes.diff} data-diff>
+          {change.state === "conflicted" && <Conflict change={change} />}
+          {alone && files.length === 0 && (
+            <Empty title="Nothing differs">
+              <p>This change says what the one you looked at said.</p>
+            </Empty>
+          )}
           <DeskProvider value={desk}>
             <Diff ref={diff} files={ordered} split={split} viewed={viewed} at={scrolledTo} notes={notes} pick={pick} />
           </DeskProvider>
         </div>
-        {about === "open" && <About change={change} />}
+        {about === "open" && (
+          <Suspense fallback={<aside className={classes.about} aria-busy="true" aria-label="About this change" />}>
+            <About change={change} />
+          </Suspense>
+        )}
       </div>
       <Decide
         change={change}
@@ -256,9 +290,7 @@ function Review({ change }: { change: Change }) {
         pieces={pieces}
         marks={marks}
         drafts={comments.filter((each) => each.state === "draft").length}
-        clear={() => {
-          for (const each of pieces) setMark(each.key, null);
-        }}
+        clear={clear}
       />
     </div>
   );

@@ -41,6 +41,10 @@ export function Top({ change, children }: { change: Change; children: ReactNode 
               <Link to="/changes/$id" params={{ id: change.superseded_by }}>
                 {change.superseded_by.slice(0, 8)}
               </Link>
+              , and{" "}
+              <Link to="/changes/$id" params={{ id: change.superseded_by }} search={{ since: change.id }}>
+                what it changed
+              </Link>
             </li>
           )}
           {change.warnings.map((warning) => (

@@ -11,7 +11,7 @@ import { useVirtualizer } from "@tanstack/react-virtual";
 import { memo, useEffect, useRef } from "react";
 import type { ChangedFile } from "../api/client";
 import { Lines } from "../ui/parts";
-import type { ReviewFile, TreeRow } from "./model";
+import { filesIn, type ReviewFile, type TreeRow } from "./model";
 import classes from "./review.module.css";
 
 const ICONS: Record<string, [typeof DiffAddedIcon, string]> = {
@@ -40,7 +40,8 @@ interface TreeProps {
 
 export const Tree = memo(function Tree({ rows, current, viewed, talked, open }: TreeProps) {
   const area = useRef<HTMLElement>(null);
-  const files = rows.filter((row) => "file" in row).length;
+  const files = rows.flatMap(filesIn);
+  const seen = files.filter((each) => viewed.has(each.path)).length;
   const list = useVirtualizer({
     count: rows.length,
     getScrollElement: () => area.current,
@@ -58,7 +59,7 @@ export const Tree = memo(function Tree({ rows, current, viewed, talked, open }: 
     <nav className={classes.files} aria-label="Files" ref={area}>
       <div style={{ height: list.getTotalSize() }} className={classes.rows}>
         <div className={`${classes.seen} num`}>
-          {viewed.size} of {files} viewed
+          {seen} of {files.length} viewed
         </div>
         {list.getVirtualItems().map(({ index, key, start }) => {
           const row = rows[index];
