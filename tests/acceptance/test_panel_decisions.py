@@ -98,10 +98,14 @@ def test_a_conflict_and_its_way_out_with_the_keyboard_alone(coder: Coder, projec
     assert there.violations() == []
     there.press("m")
     expect(page.get_by_text("have conflict markers now", exact=False)).to_be_visible()
-    assert page.url.split("/")[-1].split("?")[0] != task["change_id"]
+    shown = page.url.split("/")[-1].split("?")[0]
+    assert shown != task["change_id"]
     coder.until(lambda: len(coder.get(f"/tasks?session_id={task['session_id']}&state=completed")["items"]) == 2)
     merged = coder.turn(project, "As the model would have.", MERGED, session=task["session_id"])
-    page.get_by_role("link", name=merged["change_id"][:8]).press("Enter")
+    while shown != merged["change_id"]:  # what the agent left when it was asked to merge may come between
+        shown = coder.get(f"/changes/{shown}")["superseded_by"]
+        page.get_by_role("link", name=shown[:8]).press("Enter")
+        page.wait_for_url(f"**/changes/{shown}*")
     expect(page.get_by_role("heading", level=1)).to_have_text("As the model would have.")
     approve(there)
     expect(page.get_by_text("1 file is in", exact=False)).to_be_visible()
