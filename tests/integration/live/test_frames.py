@@ -124,10 +124,10 @@ async def test_a_session_that_is_none_is_a_sentence(house: LiveHouse, frames: Po
 async def test_a_long_history_is_cut_and_says_so(house: LiveHouse, frames: PostgresFrames) -> None:
     task, session = await house.add("x" * 1_000_000)
     await house.sql.execute("select coder.cancel($1)", task)
-    insert = (
-        "insert into turns (session_id, chat_id, task_id, state, text, ended_at) select $1, gen_random_uuid(), $2, 'complete', $3, now()"
-    )
-    await house.sql.execute(insert, session, task, "x" * 3_500_000)
+    await house.sql.execute("set coder.actor = 'node'")
+    turn = "update tasks set epoch = 1, spoken_in = gen_random_uuid(), answer_state = 'complete', answer = $2 where id = $1"
+    await house.sql.execute(turn, task, "x" * 3_500_000)
+    await house.sql.execute("reset coder.actor")
     history = (await frames.history(session)).frame
     assert [message["role"] for message in history.messages] == ["assistant"], "both would be more than 4 MB"
     assert history.more
