@@ -21,20 +21,14 @@ def total(items: list[Item]) -> Decimal:
 1. The test is in `tests/test_module_NUMBER.py`.
 2. Nothing else calls it.
 """
-COLUMNS = "select column_name from information_schema.columns where table_name = %s and is_generated = 'NEVER' order by ordinal_position"
+COLUMNS = "select column_name from information_schema.columns where table_name = 'tasks' and is_generated = 'NEVER'"
 FILL = """
-with told as materialized (
-    select t as task, u as turn, n, nextval(pg_get_serial_sequence('tasks', 'id')) as new_id,
-           nextval(pg_get_serial_sequence('turns', 'ordinal')) as new_ordinal
-    from tasks t join turns u on u.task_id = t.id, generate_series(1, %(turns)s) n where t.id = %(task)s
-), tasks_made as (
-    insert into tasks ({tasks}) overriding system value
-    select {tasks} from told, lateral jsonb_populate_record(told.task, jsonb_build_object(
-        'id', new_id, 'position', new_id, 'epoch', nextval('epoch_seq'), 'input', 'What about number ' || n || '?')) r
-)
-insert into turns ({turns}) overriding system value
-select {turns} from told, lateral jsonb_populate_record(told.turn, jsonb_build_object(
-    'task_id', new_id, 'ordinal', new_ordinal, 'text', replace(%(answer)s, 'NUMBER', n::text))) r
+insert into tasks ({columns}) overriding system value
+select {columns} from (select t as task, n, nextval(pg_get_serial_sequence('tasks', 'id')) as new_id
+                       from tasks t, generate_series(1, %(turns)s) n where t.id = %(task)s order by n) told,
+    lateral jsonb_populate_record(told.task, jsonb_build_object(
+        'id', new_id, 'position', new_id, 'epoch', nextval('epoch_seq'), 'input', 'What about number ' || n || '?',
+        'answer', replace(%(answer)s, 'NUMBER', n::text))) r
 """
 
 
@@ -47,8 +41,5 @@ def fill(dsn: str, task: int, turns: int) -> None:
     """
     with psycopg.connect(dsn) as connection:
         connection.execute("set session_replication_role = replica")
-        names = {
-            table: sql.SQL(", ").join(sql.Identifier(name) for (name,) in connection.execute(COLUMNS, [table]))
-            for table in ("tasks", "turns")
-        }
-        connection.execute(sql.SQL(FILL).format(**names), {"task": task, "turns": turns, "answer": ANSWER})
+        columns = sql.SQL(", ").join(sql.Identifier(name) for (name,) in connection.execute(COLUMNS))
+        connection.execute(sql.SQL(FILL).format(columns=columns), {"task": task, "turns": turns, "answer": ANSWER})
