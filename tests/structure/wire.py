@@ -44,6 +44,7 @@ from coder.outbox import IDLE_SECONDS, KEPT_BYTES, KEPT_FRAMES, KEPT_MOST_SECOND
 from coder.runtime.clients import SUBSCRIPTIONS
 from coder.warming import SURFACE, Warming, shown
 from coder.web.live import OPERATION_CHARACTERS, REFUSED_MOST
+from coder.web.protocol import EMPTY_FRAMES
 
 SESSION = "4f0f2a52-1c62-4a8e-9f6f-0d4f1f9b7f11"
 CHAT = "b7e6f1de-6a3f-4e0c-8d70-5a0c9df0a3c2"
@@ -127,9 +128,9 @@ together; parts are shown by number; a `tool_call` replaces the earlier one of i
 
 **Bounds.** An operation may have {OPERATION_CHARACTERS:,} characters, `chat.send` 4 MiB (a task's input 1 MiB); a client may watch
 {SUBSCRIPTIONS} sessions at once. A subscription is answered once the client reads what the one before began with. Who reads nothing and
-asks on, and who has more than {REFUSED_MOST} operations refused in a row, is closed with 4429. A ping that is not answered twice closes the
-socket. With each ping, and with each operation but `ack` and `pong`, it is seen whether the token or login still holds; a socket of
-one that was revoked is closed within two pings.
+asks on, who has more than {REFUSED_MOST} operations refused in a row, and who sends {EMPTY_FRAMES:,} pings, pongs or pieces without a
+message, is closed with 4429. A ping that is not answered twice closes the socket. With each ping, and with each operation but `ack`
+and `pong`, it is seen whether the token or login still holds; a socket of one that was revoked is closed within two pings.
 
 **Close codes.** 1009 too large · 1012 the server stops · 4400 not an operation · 4401 the token or login holds no longer: come back
 with another, not with this one (a handshake with it is answered 401, which a page sees as 1006) · 4408 no sign of life · 4409 this

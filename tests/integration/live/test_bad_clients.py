@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import socket as sockets
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -13,7 +12,8 @@ from uuid import UUID
 import pytest
 from agents.scripted import script
 from livebench import LiveHouse
-from tab import TOKEN, Tab
+from rude import deaf, shout, still_well
+from tab import TOKEN
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -74,12 +74,6 @@ async def test_what_cannot_be_read_closes_the_socket_with_a_reason(house: LiveHo
     assert tab.end[0] == code
     assert tab.end[1]
     await still_well(house, other)
-
-
-async def still_well(house: LiveHouse, other: Tab) -> None:
-    _, session = await house.add("say nothing")
-    await other.subscribe(session)
-    assert other.closed is None
 
 
 @pytest.mark.parametrize(
@@ -268,28 +262,6 @@ async def test_a_client_that_gives_no_sign_of_life_is_closed_and_one_that_answer
     assert dead.end == (4408, "Nothing was heard of this client for 0.4 s.")
     await alive.until(lambda: alive.pings >= 5)
     await still_well(house, alive)
-
-
-async def deaf(url: str) -> sockets.socket:
-    """A WebSocket whose other side takes nothing but its handshake."""
-    host, port = url.removeprefix("http://").rstrip("/").split(":")
-    raw = sockets.socket()
-    raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
-    raw.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(raw, (host, int(port)))
-    handshake = (
-        f"GET /api/v1/ws HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
-    )
-    await loop.sock_sendall(raw, handshake.encode())
-    assert b" 101 " in await loop.sock_recv(raw, 4096)
-    return raw
-
-
-async def shout(raw: sockets.socket, operation: dict[str, Any]) -> None:
-    text = json.dumps(operation).encode()
-    await asyncio.get_running_loop().sock_sendall(raw, bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
 
 
 async def test_a_client_that_never_reads_is_dropped_and_nobody_waits_for_it(house: LiveHouse) -> None:
