@@ -1,7 +1,6 @@
 /** The projects, and how a repository becomes one: what is at the path is said before anything is made. */
 import { Button, Modal, Select, TextInput } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
-import { PlusIcon } from "@primer/octicons-react";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { createLazyRoute, Link, useNavigate } from "@tanstack/react-router";
 import { type FormEvent, useState } from "react";
@@ -12,9 +11,8 @@ import { useStored } from "../review/marks";
 import { Command } from "../ui/command";
 import form from "../ui/form.module.css";
 import rows from "../ui/list.module.css";
-import { Age, Empty, Failed, Key, Path } from "../ui/parts";
-import { useSelection } from "../ui/selection";
-import { Waiting } from "../ui/waiting";
+import { Age, Empty, Path } from "../ui/parts";
+import { Adding, Rows } from "../ui/rows";
 import { checkout } from "./queries";
 import { choices, NETWORKS, POLICIES } from "./words";
 
@@ -24,47 +22,31 @@ function ProjectsPage() {
   const { add } = route.useSearch() as { add?: true };
   const navigate = useNavigate();
   const { data, error, refetch } = useQuery(projects);
-  const items = data?.items ?? [];
   const adding = (is: boolean) => void navigate({ to: "/projects", search: is ? { add: true } : {} });
-  const { current, select } = useSelection(items, (item) => [
-    {
-      key: "Enter",
-      does: "Open",
-      run: () => item && void navigate({ to: "/projects/$name", params: { name: item.name } }),
-    },
-    { key: "c", does: "Add a project", run: () => adding(true) },
-  ]);
   return (
     <>
-      <header className={rows.head}>
-        <h1>Projects</h1>
-        <Button
-          className={rows.push}
-          size="xs"
-          leftSection={<PlusIcon size={14} />}
-          rightSection={<Key of="c" onAccent />}
-          onClick={() => adding(true)}
-        >
-          Add a project
-        </Button>
-      </header>
-      {error !== null && data === undefined && <Failed error={error} retry={() => void refetch()} />}
-      {data === undefined && error === null && <Waiting />}
-      {data !== undefined && items.length === 0 && (
-        <Empty title="There are no projects">
-          <p>Name a git repository that has a commit, here or where it is:</p>
-          <Command text="bin/coder project add demo /path/to/repository" />
-        </Empty>
-      )}
-      <ul className={rows.list}>
-        {items.map((item) => (
-          <li
-            key={item.id}
-            className={rows.row}
-            data-row={item.id}
-            data-current={item.id === current?.id || undefined}
-            onMouseDown={() => select(item.id)}
-          >
+      <Rows
+        items={data?.items}
+        error={error}
+        refetch={refetch}
+        title="Projects"
+        head={<Adding push word="Add a project" run={() => adding(true)} />}
+        keys={(item) => [
+          {
+            key: "Enter",
+            does: "Open",
+            run: () => item && void navigate({ to: "/projects/$name", params: { name: item.name } }),
+          },
+          { key: "c", does: "Add a project", run: () => adding(true) },
+        ]}
+        none={
+          <Empty title="There are no projects">
+            <p>Name a git repository that has a commit, here or where it is:</p>
+            <Command text="bin/coder project add demo /path/to/repository" />
+          </Empty>
+        }
+        row={(item) => (
+          <>
             <Link className={rows.title} to="/projects/$name" params={{ name: item.name }} title={item.name}>
               {item.name}
             </Link>
@@ -83,9 +65,9 @@ function ProjectsPage() {
             <span className={rows.about}>
               added <Age of={item.created_at} />
             </span>
-          </li>
-        ))}
-      </ul>
+          </>
+        )}
+      />
       <Modal opened={add === true} onClose={() => adding(false)} title="Add a project" size="lg">
         <Add />
       </Modal>

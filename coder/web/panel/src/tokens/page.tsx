@@ -1,6 +1,6 @@
 /** Who is let in: tokens, made and shown once, revoked, and links that let one more browser in. */
 import { Button, Modal, TextInput } from "@mantine/core";
-import { DeviceMobileIcon, PlusIcon } from "@primer/octicons-react";
+import { DeviceMobileIcon } from "@primer/octicons-react";
 import { queryOptions, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { createLazyRoute, useNavigate } from "@tanstack/react-router";
 import { type FormEvent, useState } from "react";
@@ -9,9 +9,8 @@ import { complain, say } from "../app/said";
 import { Command } from "../ui/command";
 import form from "../ui/form.module.css";
 import rows from "../ui/list.module.css";
-import { Age, Failed, Hint, Key, plural, State } from "../ui/parts";
-import { useSelection } from "../ui/selection";
-import { Waiting } from "../ui/waiting";
+import { Age, Hint, Key, plural, State } from "../ui/parts";
+import { Adding, Rows } from "../ui/rows";
 
 export const route = createLazyRoute("/tokens")({ component: TokensPage });
 
@@ -28,49 +27,39 @@ function TokensPage() {
   const navigate = useNavigate();
   const [revoking, setRevoking] = useState<Token | null>(null);
   const { data, error, refetch } = useQuery(tokens);
-  const items = (data?.items ?? []).map((each) => ({ ...each, id: each.name }));
+  const items = data?.items.map((each) => ({ ...each, id: each.name }));
   const making = (is: boolean) => void navigate({ to: "/tokens", search: is ? { make: true } : {} });
   const link = useMutation({ mutationFn: () => told(POST("/api/v1/login/links")), onError: complain });
-  const { current, select } = useSelection(items, (item) => [
-    { key: "c", does: "Make a token", run: () => making(true) },
-    { key: "l", does: "Let another browser in", run: () => link.mutate() },
-    { key: "x", does: "Revoke it", run: () => item && item.revoked_at === null && setRevoking(item) },
-  ]);
   return (
     <>
-      <header className={rows.head}>
-        <h1>Tokens</h1>
-        <Button
-          className={rows.push}
-          size="xs"
-          variant="default"
-          leftSection={<DeviceMobileIcon size={14} />}
-          rightSection={<Key of="l" />}
-          loading={link.isPending}
-          onClick={() => link.mutate()}
-        >
-          Let another browser in
-        </Button>
-        <Button
-          size="xs"
-          leftSection={<PlusIcon size={14} />}
-          rightSection={<Key of="c" onAccent />}
-          onClick={() => making(true)}
-        >
-          Make a token
-        </Button>
-      </header>
-      {error !== null && data === undefined && <Failed error={error} retry={() => void refetch()} />}
-      {data === undefined && error === null && <Waiting />}
-      <ul className={rows.list}>
-        {items.map((item) => (
-          <li
-            key={item.name}
-            className={rows.row}
-            data-row={item.id}
-            data-current={item.id === current?.id || undefined}
-            onMouseDown={() => select(item.id)}
-          >
+      <Rows
+        items={items}
+        error={error}
+        refetch={refetch}
+        title="Tokens"
+        head={
+          <>
+            <Button
+              className={rows.push}
+              size="xs"
+              variant="default"
+              leftSection={<DeviceMobileIcon size={14} />}
+              rightSection={<Key of="l" />}
+              loading={link.isPending}
+              onClick={() => link.mutate()}
+            >
+              Let another browser in
+            </Button>
+            <Adding word="Make a token" run={() => making(true)} />
+          </>
+        }
+        keys={(item) => [
+          { key: "c", does: "Make a token", run: () => making(true) },
+          { key: "l", does: "Let another browser in", run: () => link.mutate() },
+          { key: "x", does: "Revoke it", run: () => item && item.revoked_at === null && setRevoking(item) },
+        ]}
+        row={(item) => (
+          <>
             <State
               is={item.revoked_at === null ? "completed" : "cancelled"}
               word={item.revoked_at === null ? "lets in" : "revoked"}
@@ -103,9 +92,9 @@ function TokensPage() {
                 </Hint>
               )}
             </div>
-          </li>
-        ))}
-      </ul>
+          </>
+        )}
+      />
       <Modal opened={make === true} onClose={() => making(false)} title="Make a token" size="lg">
         <Make />
       </Modal>

@@ -1,6 +1,5 @@
 /** The workspaces, last active first, and how a new one is made. */
 import { Button, Modal, TextInput } from "@mantine/core";
-import { PlusIcon } from "@primer/octicons-react";
 import { useInfiniteQuery, useMutation, useQueryClient } from "@tanstack/react-query";
 import { createLazyRoute, Link, useNavigate } from "@tanstack/react-router";
 import { type FormEvent, useState } from "react";
@@ -8,9 +7,8 @@ import { PUT, told } from "../api/client";
 import { say } from "../app/said";
 import { useStored } from "../review/marks";
 import rows from "../ui/list.module.css";
-import { Age, Failed, Key, Path, plural } from "../ui/parts";
-import { useSelection } from "../ui/selection";
-import { Waiting } from "../ui/waiting";
+import { Age, Path, plural } from "../ui/parts";
+import { Adding, Rows, useListed } from "../ui/rows";
 import { workspaces } from "./queries";
 
 export const route = createLazyRoute("/workspaces")({ component: WorkspacesPage });
@@ -18,42 +16,24 @@ export const route = createLazyRoute("/workspaces")({ component: WorkspacesPage 
 function WorkspacesPage() {
   const { make } = route.useSearch() as { make?: true };
   const navigate = useNavigate();
-  const { data, error, hasNextPage, fetchNextPage, isFetchingNextPage, refetch } = useInfiniteQuery(workspaces);
-  const items = data?.pages.flatMap((page) => page.items) ?? [];
+  const listed = useListed(useInfiniteQuery(workspaces), "workspaces");
   const making = (is: boolean) => void navigate({ to: "/workspaces", search: is ? { make: true } : {} });
-  const { current, select } = useSelection(items, (item) => [
-    {
-      key: "Enter",
-      does: "Open",
-      run: () => item && void navigate({ to: "/workspaces/$id", params: { id: item.id } }),
-    },
-    { key: "c", does: "Make a workspace", run: () => making(true) },
-  ]);
   return (
     <>
-      <header className={rows.head}>
-        <h1>Workspaces</h1>
-        <Button
-          className={rows.push}
-          size="xs"
-          leftSection={<PlusIcon size={14} />}
-          rightSection={<Key of="c" onAccent />}
-          onClick={() => making(true)}
-        >
-          Make a workspace
-        </Button>
-      </header>
-      {error !== null && data === undefined && <Failed error={error} retry={() => void refetch()} />}
-      {data === undefined && error === null && <Waiting />}
-      <ul className={rows.list}>
-        {items.map((item) => (
-          <li
-            key={item.id}
-            className={rows.row}
-            data-row={item.id}
-            data-current={item.id === current?.id || undefined}
-            onMouseDown={() => select(item.id)}
-          >
+      <Rows
+        {...listed}
+        title="Workspaces"
+        head={<Adding push word="Make a workspace" run={() => making(true)} />}
+        keys={(item) => [
+          {
+            key: "Enter",
+            does: "Open",
+            run: () => item && void navigate({ to: "/workspaces/$id", params: { id: item.id } }),
+          },
+          { key: "c", does: "Make a workspace", run: () => making(true) },
+        ]}
+        row={(item) => (
+          <>
             <span className={`${rows.about} num`}>{plural(item.session_count, "session")}</span>
             <div className={rows.what}>
               <Link className={rows.title} to="/workspaces/$id" params={{ id: item.id }}>
@@ -67,16 +47,9 @@ function WorkspacesPage() {
             <span className={rows.about}>
               active <Age of={item.last_activity_at} />
             </span>
-          </li>
-        ))}
-      </ul>
-      {hasNextPage && (
-        <div className={rows.more}>
-          <Button variant="default" loading={isFetchingNextPage} onClick={() => void fetchNextPage()}>
-            Older workspaces
-          </Button>
-        </div>
-      )}
+          </>
+        )}
+      />
       <Modal opened={make === true} onClose={() => making(false)} title="Make a workspace" size="md">
         <Make />
       </Modal>
