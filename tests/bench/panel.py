@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ import httpx
 from playwright.async_api import Page, async_playwright
 
 from coder.demo.show import PROJECT
+from tests import spoken
 from tests.bench.bed import Bed
 from tests.bench.figure import Figure
 from tests.bench.places import start, stop
@@ -81,14 +85,14 @@ class House:
             times.append(float(await self.page.evaluate(PAINTED, [sign, link])))
         return median(times)
 
-    async def scrolled(self, area: str, steps: int) -> float:
+    async def scrolled(self, area: str, steps: int, wheel: int = WHEEL) -> float:
         """The longest task, in milliseconds, while an area is scrolled with the wheel and jumped through."""
         await self.page.evaluate(WATCH)
         box = await self.page.locator(area).first.bounding_box()
         assert box is not None, f"nothing fits {area}"
         await self.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         for _ in range(steps):
-            await self.page.mouse.wheel(0, WHEEL)
+            await self.page.mouse.wheel(0, wheel)
             await self.page.evaluate("() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)))")
         for part in (0.9, 0.2, 0.6):
             await self.page.locator(area).first.evaluate("(at, part) => { at.scrollTop = part * at.scrollHeight; }", part)
@@ -120,9 +124,29 @@ async def house(bed: Bed) -> AsyncIterator[House]:
 
 
 async def panel(bed: Bed) -> list[Figure]:
-    """Reviews of 20,000 diff lines."""
+    """Reviews of 20,000 diff lines, and a session of 5,000 messages."""
     async with house(bed) as at:
-        return [*await review(at, 1), *await review(at, 200)]
+        return [*await review(at, 1), *await review(at, 200), *await session(at)]
+
+
+MESSAGES = 5_000
+
+
+async def session(at: House) -> list[Figure]:
+    """A session in which much was said: its newest messages are shown, older ones come while one scrolls up through all of them."""
+    task = await at.turn("How it began\nsay: So it began.")
+    place = {**os.environ, "CODER_DATA_DIR": str(at.project.parent)}
+    url = await asyncio.to_thread(subprocess.check_output, [sys.executable, "-m", "coder", "db", "url"], env=place, text=True)
+    await asyncio.to_thread(spoken.fill, url.strip(), int(str(task["id"])), MESSAGES // 2 - 1)
+    loaded = await at.loaded(f"/sessions/{task['session_id']}", "article")
+    area = '[aria-label="Transcript"]'
+    await at.page.wait_for_load_state("networkidle")
+    upward = await at.scrolled(area, 400, -WHEEL)
+    size = f"session of {MESSAGES:,} messages"
+    return [
+        Figure(f"{size}: loaded to painted", loaded, "ms"),
+        Figure(f"{size}: longest task while scrolling up through them", upward, "ms", target=BLOCK_MS),
+    ]
 
 
 LINES = 20_000
