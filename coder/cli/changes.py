@@ -13,7 +13,7 @@ from coder.checks import CheckState
 from coder.cli import lookup
 from coder.cli.desk import Json, Limit, desk
 from coder.cli.exits import FAILED
-from coder.cli.screen import fields, put, put_diff, put_json, table, visible, when
+from coder.cli.screen import fields, put, put_conflicts, put_diff, put_json, table, visible, when
 from coder.errors import InvalidInput
 
 commands = typer.Typer(help="What turns left to decide on.", no_args_is_help=True, rich_markup_mode=None)
@@ -80,9 +80,16 @@ def show(
         put_json(row)
         return
     files = [f"{each['operation']} {visible(each['path'])} {_lines(each)}" for each in row["files"]]
-    fields({name: value for name, value in row.items() if name != "diff"}, files="\n".join(files), warnings=_listed(row["warnings"]))
+    fields(
+        {name: value for name, value in row.items() if name not in ("diff", "conflicts")},
+        files="\n".join(files),
+        warnings=_listed(row["warnings"]),
+    )
     if row["turn_outcome"] != "completed":
         put(f"\nLook twice: the turn that made this was {row['turn_outcome']}.")
+    if row["conflicts"]:
+        put()
+        put_conflicts(row["conflicts"])
     put()
     if hunks:
         _put_hunks(row)
@@ -115,11 +122,16 @@ def check(
     context: typer.Context,
     change: ChangeId,
     again: Annotated[bool, typer.Option("--again", help="Queue another run instead.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List all runs instead, the latest first.")] = False,
     json: Json = False,
 ) -> None:
     """Show how a change's latest check went, with what it printed; exits with 1 when it failed."""
     door = desk(context).door
-    row = door.row("change_check_again" if again else "change_check", change_id=UUID(lookup.change(door, change)["id"]))
+    change_id = UUID(lookup.change(door, change)["id"])
+    if every:
+        _put_checks(door.rows("change_checks", change_id=change_id, limit=50), json)
+        return
+    row = door.row("change_check_again" if again else "change_check", change_id=change_id)
     if json:
         put_json(row)
     elif again:
@@ -130,3 +142,20 @@ def check(
         put(row["output"].removesuffix("\n"))
     if row["state"] == CheckState.FAILED:
         raise typer.Exit(FAILED)
+
+
+def _put_checks(rows: list[dict[str, Any]], json: bool) -> None:
+    if json:
+        put_json(rows)
+        return
+    shown = (
+        (
+            when(row["created_at"]),
+            row["state"],
+            "" if row["seconds"] is None else f"{row['seconds']:.1f} s",
+            row["command"],
+            row["detail"] or "",
+        )
+        for row in rows
+    )
+    table(("QUEUED", "STATE", "TOOK", "COMMAND", "DETAIL"), shown, "no check was run on this change")

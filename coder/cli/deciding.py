@@ -212,7 +212,8 @@ def _carried_out(at: Desk, decision: dict[str, Any]) -> dict[str, Any]:
     """A decision once it is carried out; raises what it failed with."""
     decision = waiting.decision(at, decision)
     if decision["state"] == "failed":
-        raise Conflict(decision["error"] or f"The decision failed ({decision['outcome']}); read the change again and decide anew.")
+        said = decision["error"] or f"The decision failed ({decision['outcome']}); read the change again and decide anew."
+        raise Conflict(said, **decision["facts"])
     return decision
 
 

@@ -1,4 +1,4 @@
-"""How commands end: exit codes for scripts, one line on standard error for people.
+"""How commands end: exit codes for scripts, one line on standard error for people; before it what a change conflicts in.
 
 0    done; of `run`, `watch` and `task wait`: the task completed
 1    failed: the task, the decision, a finding of `doctor`; or a thing was not in the state this needs
@@ -17,13 +17,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
 
 from coder.cli.desk import sound
-from coder.cli.screen import one_line
+from coder.cli.screen import one_line, put_conflicts
 from coder.errors import CoderError, InvalidInput, NotFound, Unauthorized, Unavailable
 
 FAILED, USAGE, CANCELLED, INTERRUPTED, WAITED, UNREACHABLE, FAULT, STOPPED = 1, 2, 3, 4, 5, 6, 70, 130
@@ -80,6 +81,8 @@ class Commands(TyperGroup):
         except typer.Abort:
             return STOPPED
         except CoderError as error:
+            with redirect_stdout(sys.stderr):
+                put_conflicts(error.facts.get("conflicts", ()))
             complain(error.message)
             return next((code for kind, code in OF_ERROR if isinstance(error, kind)), FAILED)
         except OSError as error:

@@ -65,6 +65,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "change_reject": ("POST", "/changes/{change_id}/reject"),
     "change_comment": ("POST", "/changes/{change_id}/comments"),
     "change_check": ("GET", "/changes/{change_id}/check"),
+    "change_checks": ("GET", "/changes/{change_id}/checks"),
     "change_check_again": ("POST", "/changes/{change_id}/check"),
     "change_send": ("POST", "/changes/{change_id}/send"),
     "comment_list": ("GET", "/comments"),
@@ -92,7 +93,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "ready": ("GET", "/ready"),
 }
 IN_QUERY = {"project": "project_id", "task": "task_id", "statuses": "status", "states": "state", "checks": "check"}
-WHOLE = frozenset({"agent_list", "token_list", "stats"})
+WHOLE = frozenset({"agent_list", "change_checks", "token_list", "stats"})
 """Lists that come in one page."""
 SERVERS_OWN = frozenset({"actor", "host_id"})
 """What the server knows better: whose token it is, and where it runs."""

@@ -122,3 +122,12 @@ def put_diff(diff: str) -> None:
             put(line)
         else:
             print(f"\x1b[{style}m{visible(line)}\x1b[0m")
+
+
+def put_conflicts(conflicts: Iterable[Mapping[str, Any]]) -> None:
+    """Where a change and its target clash: each file, and in it the lines that both edited."""
+    for file in conflicts:
+        put(file["detail"].strip() or f"{file['path']}: both sides changed it")
+        for hunk in file["hunks"]:
+            put(f"{file['path']}:{hunk['line']}")
+            put_diff("".join(f"{mark}{line}\n" for mark, side in (("-", "ours"), ("+", "theirs")) for line in hunk[side].splitlines())[:-1])

@@ -253,6 +253,10 @@ select row_to_json(x) as row from (
 select row_to_json(s) as row from (select k.id from checks k where k.change_id = :change_id order by k.created_at desc limit 1) k,
     lateral (select * from coder.show_check(k.id)) s;
 
+-- name: change_checks
+select row_to_json(s) as row from (select k.id, k.created_at from checks k where k.change_id = :change_id order by k.created_at desc limit :limit) k,
+    lateral (select * from coder.show_check(k.id)) s order by k.created_at desc;
+
 -- name: change_check_again
 select row_to_json(s) as row from (select coder.check(:change_id) as id) k, lateral (select * from coder.show_check(k.id)) s;
 

@@ -32,6 +32,7 @@ decisions = APIRouter(prefix="/decisions", tags=["changes"])
 
 SECONDS = 30.0
 """How long a request waits for its decision to be carried out."""
+CHECKS = 50
 DIFF = "text/x-diff"
 DECIDED = (
     answers(Decision, 404, said="Carried out")
@@ -207,6 +208,13 @@ def _file(file: FileChange) -> dict[str, Any]:
 async def get_check(change_id: ChangeId, door: TheDoor) -> JSONResponse:
     """The latest check of a change, with what it printed."""
     return JSONResponse(await door.row("change_check", change_id=change_id))
+
+
+@router.get("/{change_id}/checks", responses=answers(Check, 404, page=Page[Check]))
+async def list_checks(change_id: ChangeId, door: TheDoor) -> JSONResponse:
+    """All runs of the check of a change, the latest first, at most 50, in one page."""
+    await door.row("change_get", change_id=change_id)
+    return JSONResponse({"items": await door.rows("change_checks", change_id=change_id, limit=CHECKS), "next_cursor": None})
 
 
 @router.post("/{change_id}/check", status_code=202, responses=answers(Check, 404, 409, status=202, said="Queued"))

@@ -6,8 +6,9 @@ the end, so that the next process lives. Points are the steps of an approval, in
     begin     the plan is made, nothing is stored          begun     the plan is stored, nothing is touched
     unlink    before a file is taken out of the checkout   place     before a file is put in
     index     before the user's index is brought up to a commit       move      before HEAD or a branch is moved
+    push      the branch was moved, the remote has heard nothing
     settle    all is done, the database does not know
-    shift     before the worktree is brought along with parts that were rejected
+    shift     before the worktree is brought along with parts that were rejected, or with the target's edits
     shifted   its files are written, the database does not know
 
 The point `settle-database` kills the embedded PostgreSQL instead, at `settle`.
@@ -24,6 +25,7 @@ from typing import Any
 
 from coder import main
 from coder.git import apply, worktrees
+from coder.git.repository import Repository
 from coder.postgres.changes import PostgresChanges
 
 ORDER = Path(os.environ["CODER_TEST_DEATH"])
@@ -61,6 +63,7 @@ apply._delete = before("unlink", apply._delete)
 apply._place = before("place", apply._place)
 apply._refresh_index = before("index", apply._refresh_index)
 apply._move = before("move", apply._move)
+Repository.push = before("push", Repository.push)  # type: ignore[method-assign]
 PostgresChanges.settle_decision = before("settle", PostgresChanges.settle_decision)  # type: ignore[method-assign]
 worktrees.bring_along = before("shift", worktrees.bring_along)
 PostgresChanges.shifted = before("shifted", PostgresChanges.shifted)  # type: ignore[method-assign]

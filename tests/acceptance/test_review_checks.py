@@ -62,6 +62,9 @@ def test_a_check_that_fails_is_listed_and_run_again(coder: Coder, project: str) 
     Path(change["worktree"], "good").touch()
     coder.cli("change", "check", change["id"], "--again")
     ended(coder, change, "passed")
+    assert [run["state"] for run in coder.get(f"/changes/{change['id']}/checks")["items"]] == ["passed", "failed"]
+    runs = [line.split()[2] for line in coder.cli("change", "check", change["id"], "--all").splitlines()[1:]]
+    assert runs == ["passed", "failed"]
     coder.approve(coder.get(f"/changes/{change['id']}"))
     assert "may hold other work" in coder.post(f"/changes/{change['id']}/check", 409)["detail"]
 

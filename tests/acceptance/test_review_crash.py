@@ -34,6 +34,9 @@ LINES = (
 )
 FILES = {INIT, "more_itertools/extra.py", "a/deep/place.txt", "docs/make.bat", "docs/testing.rst", "setup.py", "COPYING", "blob"}
 CASES = ("begin", "place", "move", "settle", "branch", "again", "person", "database", *(f"parts {n}" for n in range(5)), "undo")
+REBASES = ("begin 0", "settle 0", "shift 0", "shifted 0")
+PUSHES = ("push 0", "settle 0")
+CASES += (*(f"rebase {n}" for n in range(len(REBASES))), *(f"push {n}" for n in range(len(PUSHES))))
 APPROVED = {INIT, "more_itertools/extra.py", "blob"}
 REJECTED = {"a/deep/place.txt", "docs/make.bat"}
 
@@ -184,6 +187,48 @@ def test_killed_while_parts_are_decided_on(coder: Coder, death: Path, cases: dic
     gone = {path for path in FILES if path not in expected}
     everything = {path: held for path, held in case.before.items() if path not in gone}
     assert case.checkout.files() == everything | {path: expected[path] for path in FILES - gone}
+
+
+@pytest.mark.parametrize(("number", "point"), [*enumerate(REBASES)])
+def test_killed_while_it_rebases(coder: Coder, death: Path, cases: dict[str, Case], number: int, point: str) -> None:
+    """The checkout is not touched; the worktree has its edits and the agent's, once, and the change is what it was, on them."""
+    case, session = cases[f"rebase {number}"], cases[f"rebase {number}"].change["session_id"]
+    case.checkout.write("later.txt", "later\n")
+    case.checkout.write("README.rst", "came meanwhile\n")
+    case.checkout.commit("went on")
+    held, index = case.checkout.files(), case.checkout.index()
+    death.write_text(point)
+    with suppress(httpx.TransportError):  # the worktree's files come after the answer
+        coder.api.post(f"/changes/{case.change['id']}/rebase", json={"fingerprint": case.change["fingerprint"]})
+    assert coder.died() == -signal.SIGKILL
+    coder.start()
+    decision = settled(coder, case.change)
+    assert (decision["state"], decision["outcome"], decision["error"]) == ("done", "rebased", None)
+    assert (case.checkout.files(), case.checkout.index()) == (held, index)
+    coder.until(lambda: coder.worktree(session)["shifts"] == [])
+    expected = {path: content for path, content in held.items() if path not in FILES}
+    expected |= {path: content for path, content in case.patched.items() if path in FILES}
+    assert Checkout(Path(coder.worktree(session)["path"])).files() == expected
+    left = coder.get(f"/changes/{decision['left_change']}")
+    assert (left["state"], {file["path"] for file in left["files"]}) == ("pending", FILES)
+    assert coder.worktree(session)["base_version"] == 2
+    coder.approve(left)
+    assert case.checkout.files() == expected
+
+
+@pytest.mark.parametrize(("number", "point"), [*enumerate(PUSHES)])
+def test_killed_while_it_pushes(coder: Coder, death: Path, cases: dict[str, Case], tmp_path: Path, number: int, point: str) -> None:
+    """The remote has the branch, whether it was killed before the push or after it."""
+    case = cases[f"push {number}"]
+    case.checkout.git("clone", "-q", "--bare", ".", str(tmp_path / "remote"))
+    case.checkout.git("remote", "set-url", "origin", str(tmp_path / "remote"))
+    die(coder, death, point, case.change, target="branch", branch="made", push=True)
+    coder.start()
+    require_approved(coder, case.change)
+    decision = settled(coder, case.change)
+    assert decision["facts"]["pushed"] == {"remote": "origin", "error": None}
+    assert case.checkout.git("ls-remote", "origin", "refs/heads/made").split()[0] == case.checkout.git("rev-parse", "made")
+    assert case.checkout.git("rev-parse", "made^") == case.head
 
 
 def test_killed_while_it_undoes(coder: Coder, death: Path, cases: dict[str, Case]) -> None:

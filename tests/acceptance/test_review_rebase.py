@@ -66,6 +66,9 @@ def test_a_conflict_then_the_agent_resolves_it_then_approved(
     (conflict,) = refused["conflicts"]
     assert (refused["code"], refused["files"], conflict["path"]) == ("conflict", [LONG], LONG)
     assert [*conflict["hunks"][0].values()] == [50, "# mine 3\n", "# edited 3\n"]
+    shown = f"{LONG}:50\n-# mine 3\n+# edited 3\n"
+    assert shown in coder.cli("change", "approve", change["id"], code=1)
+    assert shown in coder.cli("change", "show", change["id"])
     refused = rebase(coder, change, 409)
     assert (refused["code"], refused["conflicts"]) == ("conflict", [conflict])
     assert read(coder, change["id"])["state"] == "conflicted"

@@ -43,7 +43,7 @@ SINGLE = (Project, Checkout, Task, AddedTask, Session, OneSession, Cwd, Chat, Wo
 MODELS = {
     "ProjectPage": Page[Project], "TaskPage": Page[Task], "SessionPage": SessionPage, "MessagePage": Page[Message],
     "ListedChangePage": Page[ListedChange], "CommentPage": Page[Comment], "AgentPage": Page[Agent],
-    "DecisionPage": Page[Decision],
+    "DecisionPage": Page[Decision], "CheckPage": Page[Check],
     "QueuedTaskPage": Page[QueuedTask],
     "TokenPage": Page[Token], "SettingPage": Page[Setting], "StretchPage": Page[Stretch],
     "WorkspacePage": Page[Workspace], "PermissionPage": Page[Permission], "PermissionRulePage": Page[PermissionRule],
@@ -71,7 +71,7 @@ PROMISED = {
     "PUT /workspaces/{workspace_id}/title", "PUT /workspaces/{workspace_id}/default-cwd", "DELETE /workspaces/{workspace_id}",
     "POST /changes/{change_id}/comments", "POST /changes/{change_id}/send", "GET /comments",
     "GET /checkout", "GET /settings", "GET /tokens", "POST /tokens", "DELETE /tokens/{name}", "POST /login/links",
-    "GET /changes/{change_id}/check", "POST /changes/{change_id}/check",
+    "GET /changes/{change_id}/check", "POST /changes/{change_id}/check", "GET /changes/{change_id}/checks",
     "PATCH /comments/{comment_id}", "DELETE /comments/{comment_id}", "POST /comments/{comment_id}/resolve",
     "POST /login", "POST /logout",
 }  # fmt: skip
