@@ -65,6 +65,7 @@ select row_to_json(x) as row from (
       and (:project::text is null or k.project_id = coder.project_id(:project))
       and (:label::text is null or :label = any (k.labels))
       and (:agent::text is null or coalesce(k.agent_used, k.agent, 'native') = :agent)
+      and (:ids::bigint[] is null or k.id = any (:ids))
       and (:before::bigint is null or k.id < :before)
     order by k.id desc limit :limit
 ) x;

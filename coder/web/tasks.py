@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from coder.ports import Door
 from coder.task import TaskState
 from coder.web.asking import ByProject, BySession, TaskId, TheDoor, session_or_none
 from coder.web.openapi import answers
-from coder.web.paging import Cursor, Limit, decode, page
+from coder.web.paging import LARGEST, Cursor, Limit, decode, page, words
 from coder.web.shapes import AddedTask, Page, Task
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
@@ -119,6 +120,14 @@ async def add_task(
     return JSONResponse(task, 200 if task["existed"] else 201, {"Location": f"/api/v1/tasks/{task['id']}"})
 
 
+def _ids(given: str | None) -> list[int] | None:
+    """The tasks a filter names; None for a blank one, which is ignored."""
+    named = words(given)
+    if len(named) > 200 or not all(re.fullmatch(r"\d{1,19}", word, re.ASCII) and int(word) <= LARGEST for word in named):
+        raise InvalidInput("`ids` is up to 200 ids of tasks with commas between them, like 41,42.", field="ids")
+    return [int(word) for word in named] or None
+
+
 @router.get("", responses=answers(Task, 404, page=Page[Task]))
 async def list_tasks(
     door: TheDoor,
@@ -127,6 +136,7 @@ async def list_tasks(
     project: ByProject = None,
     label: Annotated[str | None, Query(description="Only with this label", examples=["ci"])] = None,
     agent: Annotated[str | None, Query(description="Only of this agent: who did it, else who was asked", examples=["native"])] = None,
+    ids: Annotated[str | None, Query(description="Only these, comma-separated, at most 200", examples=["41,42"])] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> JSONResponse:
@@ -144,6 +154,7 @@ async def list_tasks(
         project=project or None,
         label=label or None,
         agent=agent or None,
+        ids=_ids(ids),
         before=before,
     )
     return JSONResponse(listed)

@@ -121,6 +121,8 @@ async def test_task_filters(api: Api) -> None:
         ("?label=ci", [first]),
         ("?agent=native", [second, first]),
         ("?agent=opencode", []),
+        (f"?ids={first}, 99", [first]),
+        (f"?ids={first},{second}&state=pending", [second]),
         (f"?session_id={session}", [second]),
         ("?project_id=demo", [second, first]),
         ("?project_id=other", []),
@@ -128,6 +130,8 @@ async def test_task_filters(api: Api) -> None:
     ):
         listed = shaped(await api.get(f"/tasks{query}"), Page[Task])
         assert [row["id"] for row in listed["items"]] == expected, query
+    for wrong in ("x", "1;2", "-1", "9" * 19, ",".join(["1"] * 201)):
+        refused(await api.get(f"/tasks?ids={wrong}"), 422, "invalid_input", "`ids`")
 
 
 async def test_a_priority_is_set_as_long_as_a_task_waits(api: Api) -> None:

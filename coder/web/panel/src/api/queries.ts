@@ -6,8 +6,8 @@ import { infiniteQueryOptions, QueryClient, queryOptions } from "@tanstack/react
 import type { ToolCall } from "../live/wire";
 import { ApiError, GET, told } from "./client";
 
-const SOON = 2_000;
-const SOMETIMES = 10_000;
+export const SOON = 2_000;
+export const SOMETIMES = 10_000;
 
 export const queries = new QueryClient({
   defaultOptions: {
@@ -157,32 +157,4 @@ export const sessions = (filter: { status?: string | undefined }) =>
     initialPageParam: "",
     getNextPageParam: (last) => last.next_cursor ?? undefined,
     refetchInterval: SOON * 2,
-  });
-
-export interface TaskFilter {
-  state?: string | undefined;
-  project?: string | undefined;
-  label?: string | undefined;
-}
-
-export const tasks = (filter: TaskFilter) =>
-  infiniteQueryOptions({
-    queryKey: ["tasks", "list", filter],
-    queryFn: ({ pageParam }) =>
-      told(
-        GET("/api/v1/tasks", {
-          params: {
-            query: {
-              limit: 200,
-              ...(filter.state ? { state: filter.state } : {}),
-              ...(filter.project ? { project_id: filter.project } : {}),
-              ...(filter.label ? { label: filter.label } : {}),
-              ...(pageParam ? { cursor: pageParam } : {}),
-            },
-          },
-        }),
-      ),
-    initialPageParam: "",
-    getNextPageParam: (last) => last.next_cursor ?? undefined,
-    refetchInterval: SOON,
   });

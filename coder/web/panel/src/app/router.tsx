@@ -23,16 +23,17 @@ function Broken({ error, reset }: ErrorComponentProps) {
 
 const text = (value: unknown) => (typeof value === "string" && value !== "" ? value : undefined);
 
+const FILTERS = ["state", "project", "label", "agent", "session"] as const;
+type Filtered = { [name in (typeof FILTERS)[number]]?: string };
+
 const inbox = createRoute({ getParentRoute: () => root, path: "/" }).lazy(() =>
   import("../inbox/page").then((page) => page.route),
 );
 const queue = createRoute({
   getParentRoute: () => root,
   path: "/queue",
-  validateSearch: (search: Record<string, unknown>): { state?: string; project?: string; label?: string } => {
-    const [state, project, label] = [text(search.state), text(search.project), text(search.label)];
-    return { ...(state && { state }), ...(project && { project }), ...(label && { label }) };
-  },
+  validateSearch: (search: Record<string, unknown>): Filtered =>
+    Object.fromEntries(FILTERS.flatMap((name) => (text(search[name]) ? [[name, text(search[name])]] : []))),
 }).lazy(() => import("../queue/page").then((page) => page.route));
 const sessions = createRoute({
   getParentRoute: () => root,

@@ -64,7 +64,7 @@ function Form({ close, given }: { close(): void; given: string | undefined }) {
       setDraft(null);
       setLast(project);
       setKey(crypto.randomUUID());
-      void cache.invalidateQueries({ queryKey: ["tasks"] });
+      void cache.invalidateQueries({ queryKey: ["queue"] });
       close();
       void navigate({ to: "/sessions/$id", params: { id: task.session_id } });
     },

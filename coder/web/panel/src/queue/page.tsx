@@ -1,66 +1,109 @@
 /** The queue: what is going on? Tasks by state, newest first, drawn only where one looks. */
-import { Button, Select } from "@mantine/core";
-import { PlusIcon } from "@primer/octicons-react";
-import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { createLazyRoute, Link, useNavigate } from "@tanstack/react-router";
+import { ActionIcon, Button, Select } from "@mantine/core";
+import { GraphIcon, PlusIcon, XIcon } from "@primer/octicons-react";
+import { useMutation, useQuery } from "@tanstack/react-query";
+import { createLazyRoute, useNavigate } from "@tanstack/react-router";
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { useEffect, useRef, useState } from "react";
-import { POST, type Task, told } from "../api/client";
-import { projects, status, type TaskFilter, tasks } from "../api/queries";
+import { lazy, Suspense, useEffect, useRef, useState } from "react";
+import { POST, PUT, type Task, told } from "../api/client";
+import { agents, projects, status } from "../api/queries";
 import { complain, say } from "../app/said";
+import { useStored } from "../review/marks";
 import { Command } from "../ui/command";
 import rows from "../ui/list.module.css";
-import { Age, Empty, Failed, Hint, Key, State } from "../ui/parts";
+import { Empty, Failed, Hint, Key, plural } from "../ui/parts";
 import { useSelection } from "../ui/selection";
+import { Waiting } from "../ui/waiting";
 import { Compose } from "./compose";
+import { Order } from "./order";
 import classes from "./queue.module.css";
+import { type Act, TaskRow } from "./row";
+import { type TaskFilter, useTasks } from "./tasks";
 
 export const route = createLazyRoute("/queue")({ component: QueuePage });
 
+const Plots = lazy(() => import("./plots"));
 const STATES = [undefined, "pending", "running", "interrupted", "failed", "completed", "cancelled"] as const;
-const ENDED = ["interrupted", "failed", "cancelled"];
-const WAITS: Record<string, string> = {
-  run_at: "for its time",
-  decision: "for a decision",
-  host: "for its host",
-  session: "behind another task",
-  dispatcher: "for a free slot",
-  permission: "for a permission",
-  question: "for an answer",
-  provider: "for the provider",
-};
+const ROW = 52;
+const [LOWEST, HIGHEST] = [-32_768, 32_767];
 
 function QueuePage() {
   const filter = route.useSearch() as TaskFilter;
+  // Another filter is another list, read and scrolled from its top.
+  return <Tasks key={JSON.stringify(filter)} filter={filter} />;
+}
+
+function useAct(put: (task: Task) => void) {
+  // The priority that was asked for last; keys may be quicker than answers.
+  const wanted = useRef(new Map<number, number>());
+  const act = useMutation({
+    scope: { id: "queue" }, // one after the other, so that the last one counts
+    mutationFn: ({ what, task }: { what: "cancel" | "retry" | number; task: Task }) => {
+      const path = { params: { path: { task: task.id } } };
+      if (typeof what === "number")
+        return told(PUT("/api/v1/tasks/{task}/priority", { ...path, body: { priority: what } }));
+      return what === "cancel"
+        ? told(POST("/api/v1/tasks/{task}/cancel", path))
+        : told(POST("/api/v1/tasks/{task}/retry", path));
+    },
+    onSuccess: (after, { what, task }) => {
+      if (typeof what === "number" && wanted.current.get(task.id) !== what) return;
+      wanted.current.delete(task.id);
+      if (after.id === task.id) put(after);
+      if (typeof what === "number") say(`Task ${task.id} has priority ${after.priority}.`);
+      else if (what === "retry") say(`Task ${task.id} runs again as task ${after.id}.`);
+      else say(after.state === "cancelled" ? `Task ${task.id} is cancelled.` : `Task ${task.id} is being stopped.`);
+    },
+    onError: (error, { task }) => {
+      wanted.current.delete(task.id);
+      put(task);
+      complain(error);
+    },
+  });
+  const rank = (task: Task, by: 1 | -1) => {
+    if (task.state !== "pending")
+      return complain(`Task ${task.id} is ${task.state}; only one that waits has a priority.`);
+    const next = (wanted.current.get(task.id) ?? task.priority) + by;
+    if (next < LOWEST || next > HIGHEST) return;
+    wanted.current.set(task.id, next);
+    put({ ...task, priority: next });
+    act.mutate({ what: next, task });
+  };
+  return { end: (what: "cancel" | "retry", task: Task) => act.mutate({ what, task }), rank };
+}
+
+function Tasks({ filter }: { filter: TaskFilter }) {
   const navigate = useNavigate();
-  const cache = useQueryClient();
-  const { data, error, hasNextPage, fetchNextPage, isFetchingNextPage, refetch } = useInfiniteQuery(tasks(filter));
   const { data: counts } = useQuery(status);
   const { data: listed } = useQuery(projects);
   const [composing, setComposing] = useState(false);
-  const items = data?.pages.flatMap((page) => page.items) ?? [];
+  const [ordering, setOrdering] = useState<string>();
+  const [plots, setPlots] = useStored("plots");
+  const [top, setTop] = useState(true);
+  const [chosen, setChosen] = useState(false);
   const scroll = useRef<HTMLDivElement>(null);
+  const seen = useRef<readonly number[]>([]);
+  const { items, waiting, loaded, error, reload, more, put } = useTasks(filter, () => seen.current, top && !chosen);
   const list = useVirtualizer({
     count: items.length,
     getScrollElement: () => scroll.current,
-    estimateSize: () => 52,
-    overscan: 12,
+    estimateSize: () => ROW,
+    overscan: 8,
+    getItemKey: (at) => items[at]?.id ?? at,
   });
   const shown = list.getVirtualItems();
+  seen.current = shown.flatMap((row) => items[row.index]?.id ?? []);
   const last = shown.at(-1)?.index ?? 0;
   useEffect(() => {
-    if (hasNextPage && !isFetchingNextPage && last >= items.length - 30) void fetchNextPage();
-  }, [last, items.length, hasNextPage, isFetchingNextPage, fetchNextPage]);
-  const act = useMutation({
-    mutationFn: ({ what, task }: { what: "cancel" | "retry"; task: number }) =>
-      what === "cancel"
-        ? told(POST("/api/v1/tasks/{task}/cancel", { params: { path: { task } } }))
-        : told(POST("/api/v1/tasks/{task}/retry", { params: { path: { task } } })),
-    onSuccess: (after, { what, task }) =>
-      say(what === "cancel" ? `Task ${task} is cancelled.` : `Task ${task} runs again as task ${after.id}.`),
-    onError: complain,
-    onSettled: () => cache.invalidateQueries({ queryKey: ["tasks"] }),
+    if (last >= items.length - 30) more();
   });
+  const act = useAct(put);
+  const does = (task: Task | undefined, what: Act) => {
+    if (task === undefined) return;
+    if (what === "order") setOrdering(task.session_id);
+    else if (what === "sooner" || what === "later") act.rank(task, what === "sooner" ? 1 : -1);
+    else act.end(what, task);
+  };
   const { current, select, at } = useSelection(items, (item) => [
     {
       key: "Enter",
@@ -68,19 +111,28 @@ function QueuePage() {
       run: () => item && void navigate({ to: "/sessions/$id", params: { id: item.session_id } }),
     },
     { key: "c", does: "Queue a task", run: () => setComposing(true) },
-    { key: "x", does: "Cancel the task", run: () => item && act.mutate({ what: "cancel", task: item.id }) },
-    { key: "r", does: "Run it again", run: () => item && act.mutate({ what: "retry", task: item.id }) },
+    { key: "x", does: "Cancel the task", run: () => does(item, "cancel") },
+    { key: "r", does: "Run it again", run: () => does(item, "retry") },
+    { key: "+", does: "Let it run sooner: a higher priority", run: () => does(item, "sooner") },
+    { key: "-", does: "Let it run later: a lower priority", run: () => does(item, "later") },
+    { key: "o", does: "Order what waits in its session", run: () => does(item, "order") },
+    { key: "g", does: "Show or hide what went on over time", run: () => setPlots(plots === "off" ? null : "off") },
+    ...(waiting > 0 ? [{ key: ".", does: "Show the new ones", run: () => toNew() }] : []),
   ]);
+  useEffect(() => setChosen(current !== undefined), [current]);
   useEffect(() => {
     if (at >= 0) list.scrollToIndex(at);
   }, [at, list]);
-  const put = (change: TaskFilter) => {
-    const { state, project, label } = { ...filter, ...change };
-    void navigate({
-      to: "/queue",
-      search: { ...(state && { state }), ...(project && { project }), ...(label && { label }) },
-    });
+  const toNew = () => {
+    reload();
+    scroll.current?.scrollTo({ top: 0 });
   };
+  const scrolled = () => setTop((scroll.current?.scrollTop ?? 0) < ROW / 2);
+  const look = (change: TaskFilter) => {
+    const next = Object.entries({ ...filter, ...change }).filter(([, value]) => value);
+    void navigate({ to: "/queue", search: Object.fromEntries(next) });
+  };
+  const filtered = Object.keys(filter).length > 0;
   return (
     <div className={classes.page}>
       <header className={rows.head}>
@@ -92,44 +144,71 @@ function QueuePage() {
               type="button"
               className={rows.tab}
               aria-pressed={filter.state === state}
-              onClick={() => put({ state })}
+              onClick={() => look({ state })}
             >
-              {state ?? "all"}
+              {state === "pending" ? "waiting" : (state ?? "all")}
               {state === "pending" && counts !== undefined && <Count of={counts.pending_tasks} />}
               {state === "running" && counts !== undefined && <Count of={counts.running_tasks} />}
             </button>
           ))}
         </nav>
-        <Select
-          size="xs"
-          aria-label="Project"
-          placeholder="All projects"
-          clearable
-          searchable
-          value={filter.project ?? null}
-          onChange={(project) => put({ project: project ?? undefined })}
-          data={(listed?.items ?? []).map((each) => each.name)}
-        />
-        <Button
-          className={classes.push}
-          size="xs"
-          leftSection={<PlusIcon size={14} />}
-          rightSection={<Key of="c" onAccent />}
-          onClick={() => setComposing(true)}
-        >
-          Queue a task
-        </Button>
+        <span className={classes.push}>
+          <Hint does={plots === "off" ? "Show what went on over time" : "Hide what went on over time"} keys="g">
+            <ActionIcon
+              variant="default"
+              size={30}
+              aria-label="Over time"
+              aria-pressed={plots !== "off"}
+              onClick={() => setPlots(plots === "off" ? null : "off")}
+            >
+              <GraphIcon size={14} />
+            </ActionIcon>
+          </Hint>
+          <Button
+            size="xs"
+            leftSection={<PlusIcon size={14} />}
+            rightSection={<Key of="c" onAccent />}
+            onClick={() => setComposing(true)}
+          >
+            Queue a task
+          </Button>
+        </span>
+        <Filters filter={filter} look={look} projects={(listed?.items ?? []).map((each) => each.name)} />
       </header>
-      {error !== null && data === undefined && <Failed error={error} retry={() => void refetch()} />}
-      {data !== undefined && items.length === 0 && (
-        <Empty title={filter.state || filter.project ? "No task is like that" : "The queue is empty"}>
-          <p>Queue one here, from the command line, or with an INSERT.</p>
-          <Command text={`bin/coder task add ${listed?.items[0]?.name ?? "demo"} "Add a test for the parser"`} />
-        </Empty>
+      <div className={classes.over}>
+        {plots !== "off" && (
+          <Suspense fallback={<div className={classes.room} />}>
+            <Plots project={filter.project} />
+          </Suspense>
+        )}
+      </div>
+      {waiting > 0 && (
+        <button type="button" className={`${rows.pill} ${classes.fresh}`} onClick={toNew}>
+          {waiting >= 100 ? "100 or more" : waiting} new <Key of="." onAccent />
+        </button>
       )}
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable with the keyboard */}
-      <section ref={scroll} className={classes.scroll} aria-label="Tasks" tabIndex={0}>
-        <ul className={rows.list} style={{ position: "relative", height: list.getTotalSize() }}>
+      <section ref={scroll} className={classes.scroll} aria-label="Tasks" tabIndex={0} onScroll={scrolled}>
+        {error !== null && <Failed error={error} retry={reload} />}
+        {!loaded && error === null && <Waiting />}
+        {loaded && items.length === 0 && (
+          <Empty title={filtered ? "No task is like that" : "The queue is empty"}>
+            <p>Queue one here, from the command line, or with an INSERT.</p>
+            <Command
+              text={`bin/coder task add ${filter.project ?? listed?.items[0]?.name ?? "demo"} "Add a test for the parser"`}
+            />
+            {filtered && (
+              <Button size="xs" variant="default" onClick={() => void navigate({ to: "/queue", search: {} })}>
+                Show all tasks
+              </Button>
+            )}
+          </Empty>
+        )}
+        <ul
+          className={rows.list}
+          style={{ position: "relative", height: list.getTotalSize() }}
+          aria-label={plural(items.length, "task")}
+        >
           {shown.map((row) => {
             const item = items[row.index];
             if (item === undefined) return null;
@@ -144,73 +223,68 @@ function QueuePage() {
                 style={{ position: "absolute", insetInline: 0, top: 0, transform: `translateY(${row.start}px)` }}
                 onMouseDown={() => select(item.id)}
               >
-                <TaskRow task={item} act={(what) => act.mutate({ what, task: item.id })} />
+                <TaskRow task={item} act={(what) => does(item, what)} look={look} />
               </li>
             );
           })}
         </ul>
       </section>
       <Compose opened={composing} close={() => setComposing(false)} project={filter.project} />
+      <Order session={ordering} close={() => setOrdering(undefined)} />
     </div>
+  );
+}
+
+interface FiltersProps {
+  filter: TaskFilter;
+  look(change: TaskFilter): void;
+  projects: readonly string[];
+}
+
+function Filters({ filter, look, projects }: FiltersProps) {
+  const { data: known } = useQuery(agents);
+  const names = [...new Set(["native", ...(known?.items ?? []).map((each) => each.agent)])];
+  const only = (["label", "session"] as const).filter((name) => filter[name] !== undefined);
+  return (
+    <span className={classes.filters}>
+      <Select
+        size="xs"
+        w={136}
+        aria-label="Project"
+        placeholder="All projects"
+        clearable
+        searchable
+        value={filter.project ?? null}
+        onChange={(project) => look({ project: project ?? undefined })}
+        data={[...new Set([...projects, ...(filter.project ? [filter.project] : [])])]}
+      />
+      <Select
+        size="xs"
+        w={128}
+        aria-label="Agent"
+        placeholder="All agents"
+        clearable
+        searchable
+        value={filter.agent ?? null}
+        onChange={(agent) => look({ agent: agent ?? undefined })}
+        data={[...new Set([...names, ...(filter.agent ? [filter.agent] : [])])]}
+      />
+      {only.map((name) => (
+        <button
+          key={name}
+          type="button"
+          className={classes.only}
+          aria-label={`No longer only of ${name} ${filter[name]}`}
+          onClick={() => look({ [name]: undefined })}
+        >
+          <span>{name === "session" ? `session ${filter.session?.slice(0, 8)}` : filter[name]}</span>
+          <XIcon size={12} />
+        </button>
+      ))}
+    </span>
   );
 }
 
 function Count({ of }: { of: number }) {
   return of > 0 ? <span className={`${classes.count} num`}>{of.toLocaleString("en")}</span> : null;
-}
-
-function TaskRow({ task, act }: { task: Task; act: (what: "cancel" | "retry") => void }) {
-  return (
-    <>
-      <State is={task.state} word={task.state === "pending" ? "waiting" : undefined} />
-      <div className={rows.what}>
-        <Link className={rows.title} to="/sessions/$id" params={{ id: task.session_id }}>
-          {task.input.split("\n")[0]}
-        </Link>
-        <span className={rows.about}>
-          <span className="num">{task.id}</span>
-          <span>{task.project}</span>
-          <span>{task.agent_used ?? task.agent ?? "native"}</span>
-          {task.waiting_for !== null && task.waiting_for !== undefined && (
-            <span>waits {WAITS[task.waiting_for] ?? task.waiting_for}</span>
-          )}
-          {task.error !== null && <span className="bad">{task.error}</span>}
-          {task.cost_tokens > 0 && <span className="num">{task.cost_tokens.toLocaleString("en")} tokens</span>}
-          {task.labels.map((label) => (
-            <span key={label} className={rows.code}>
-              {label}
-            </span>
-          ))}
-          <Age of={task.ended_at ?? task.claimed_at ?? task.created_at} />
-        </span>
-      </div>
-      <div className={rows.actions}>
-        {task.change_id !== null && task.change_id !== undefined && (
-          <Button
-            component={Link}
-            to="/changes/$id"
-            params={{ id: task.change_id } as never}
-            size="compact-xs"
-            variant="default"
-          >
-            Change
-          </Button>
-        )}
-        {(task.state === "pending" || task.state === "running") && (
-          <Hint does="Cancel" keys="x">
-            <Button size="compact-xs" variant="default" onClick={() => act("cancel")}>
-              Cancel
-            </Button>
-          </Hint>
-        )}
-        {ENDED.includes(task.state) && task.retried_by === null && (
-          <Hint does="Run it again" keys="r">
-            <Button size="compact-xs" variant="default" onClick={() => act("retry")}>
-              Retry
-            </Button>
-          </Hint>
-        )}
-      </div>
-    </>
-  );
 }
