@@ -229,6 +229,7 @@ create table tasks (
     max_attempts        coder.max_attempts not null default 3,
     timeout             coder.task_timeout,
     labels              text[] not null default '{}',
+    asked_by            text not null default current_user,
     retry_of            bigint references tasks,
     compacts            boolean not null default false,
     position            coder.task_position not null,
@@ -858,12 +859,12 @@ begin
         perform coder.refuse('CD422', format(
             'The state of task %s is set by coder alone; to stop it set cancel_requested_at, or call coder.cancel(%s).', old.id, old.id));
     end if;
-    if (new.id, new.project_id, new.session_id, new.attempts, new.epoch, new.node_id, new.claimed_at, new.first_event_at, new.ended_at,
+    if (new.id, new.project_id, new.session_id, new.asked_by, new.attempts, new.epoch, new.node_id, new.claimed_at, new.first_event_at, new.ended_at,
         new.created_at, new.opens_session, new.retry_of, new.compacts, new.reason, new.error, new.notices, new.output_summary, new.input_tokens,
         new.cached_tokens, new.output_tokens, new.cost_tokens, new.execution_path, new.agent_used, new.spoken_in, new.answer_state, new.answer,
         new.reasoning, new.tool_calls, new.retry_requested_at)
        is distinct from
-       (old.id, old.project_id, old.session_id, old.attempts, old.epoch, old.node_id, old.claimed_at, old.first_event_at, old.ended_at,
+       (old.id, old.project_id, old.session_id, old.asked_by, old.attempts, old.epoch, old.node_id, old.claimed_at, old.first_event_at, old.ended_at,
         old.created_at, old.opens_session, old.retry_of, old.compacts, old.reason, old.error, old.notices, old.output_summary, old.input_tokens,
         old.cached_tokens, old.output_tokens, old.cost_tokens, old.execution_path, old.agent_used, old.spoken_in, old.answer_state, old.answer,
         old.reasoning, old.tool_calls, old.retry_requested_at)
@@ -953,7 +954,7 @@ create function coder.enqueue(
     p_project text, p_input text, p_session_id uuid default null, p_chat_id uuid default null, p_workspace_id text default null,
     p_agent text default null, p_model text default null, p_mode_id text default null, p_thinking_option_id text default null,
     p_priority smallint default 0, p_run_at timestamptz default null, p_idempotency_key text default null,
-    p_max_attempts smallint default 3, p_timeout interval default null, p_labels text[] default '{}'
+    p_max_attempts smallint default 3, p_timeout interval default null, p_labels text[] default '{}', p_actor text default current_user
 ) returns bigint language plpgsql as $$
 declare
     project uuid := coder.project_id(p_project);
@@ -961,10 +962,10 @@ declare
     old tasks;
 begin
     insert into tasks (project_id, input, session_id, chat_id, workspace_id, agent, model, mode_id, thinking_option_id, priority, run_at,
-                       idempotency_key, max_attempts, timeout, labels)
+                       idempotency_key, max_attempts, timeout, labels, asked_by)
         values (project, p_input, p_session_id, p_chat_id, p_workspace_id, p_agent, p_model, p_mode_id, p_thinking_option_id,
                 coalesce(p_priority, 0::smallint), p_run_at, p_idempotency_key, coalesce(p_max_attempts, 3::smallint), p_timeout,
-                coalesce(p_labels, '{}'))
+                coalesce(p_labels, '{}'), coalesce(p_actor, current_user))
         on conflict (project_id, idempotency_key) where idempotency_key is not null do nothing
         returning id into task;
     if task is not null then
@@ -1045,9 +1046,9 @@ begin
         perform coder.refuse('CD409', format('Task %s is already being run again, as task %s.', p_task, again));
     end if;
     insert into tasks (project_id, session_id, chat_id, input, agent, model, mode_id, thinking_option_id, priority,
-                       max_attempts, timeout, labels, retry_of, compacts, position)
+                       max_attempts, timeout, labels, asked_by, retry_of, compacts, position)
         values (t.project_id, t.session_id, t.chat_id, p_input, t.agent, t.model, t.mode_id, t.thinking_option_id,
-                t.priority, t.max_attempts, t.timeout, t.labels, t.id, t.compacts,
+                t.priority, t.max_attempts, t.timeout, t.labels, t.asked_by, t.id, t.compacts,
                 (select min(position) - 1 from tasks where session_id = t.session_id and waiting))
         returning id into again;
     -- What it asked and was not told the answer of is answered for the task that asks it again.
@@ -1216,7 +1217,7 @@ end $$;
 create function coder.queue_message(
     p_session uuid, p_input text, p_interrupt boolean default false, p_chat_id uuid default null, p_agent text default null,
     p_model text default null, p_mode_id text default null, p_thinking_option_id text default null, p_idempotency_key text default null,
-    p_labels text[] default '{}'
+    p_labels text[] default '{}', p_actor text default current_user
 ) returns bigint language plpgsql as $$
 declare
     s sessions;
@@ -1229,7 +1230,7 @@ begin
         perform coder.reopen_session(p_session);
     end if;
     task := coder.enqueue(s.project_id::text, p_input, p_session, p_chat_id, null, p_agent, p_model, p_mode_id, p_thinking_option_id,
-                          p_idempotency_key => p_idempotency_key, p_labels => p_labels);
+                          p_idempotency_key => p_idempotency_key, p_labels => p_labels, p_actor => p_actor);
     if p_interrupt and (select created_at = now() from tasks where id = task) then
         perform coder.to_head(p_session, task);
     end if;
@@ -1982,8 +1983,8 @@ begin
         perform coder.refuse('CD422', format('These %s comments have %s bytes together, and a task may have 1048576; shorten or delete some.',
                                              cardinality(v_drafts), octet_length(v_input)));
     end if;
-    insert into tasks (project_id, session_id, input, agent, model, mode_id, thinking_option_id)
-        select t.project_id, t.session_id, v_input, t.agent, t.model, t.mode_id, t.thinking_option_id from tasks t where t.id = c.task_id
+    insert into tasks (project_id, session_id, input, agent, model, mode_id, thinking_option_id, asked_by)
+        select t.project_id, t.session_id, v_input, t.agent, t.model, t.mode_id, t.thinking_option_id, p_actor from tasks t where t.id = c.task_id
         returning id into v_task;
     update comments set task_id = v_task where id = any (v_drafts);
     perform pg_notify('frames', c.session_id::text);
@@ -3206,8 +3207,8 @@ begin
         if p_rest -> 'shift' <> 'null' then
             perform pg_notify('decisions_new', '');
         end if;
-        insert into tasks (project_id, session_id, input, agent, model, mode_id, thinking_option_id)
-            select t.project_id, t.session_id, p_rest ->> 'task', t.agent, t.model, t.mode_id, t.thinking_option_id
+        insert into tasks (project_id, session_id, input, agent, model, mode_id, thinking_option_id, asked_by)
+            select t.project_id, t.session_id, p_rest ->> 'task', t.agent, t.model, t.mode_id, t.thinking_option_id, d.actor
             from tasks t join sessions s on s.id = t.session_id where t.id = c.task_id and p_rest ->> 'task' is not null and s.status <> 'closed';
     end if;
     insert into checkout_files (project_id, path, blob, mode)
@@ -3262,11 +3263,11 @@ begin
         return false;
     end if;
     if p_state = 'failed' and p_fixable then
-        insert into tasks (project_id, session_id, input, agent, model, mode_id, thinking_option_id)
+        insert into tasks (project_id, session_id, input, agent, model, mode_id, thinking_option_id, asked_by)
             select t.project_id, t.session_id, format(E'The project''s check failed on your change: `%s` %s. Correct the work so that it passes.%s',
                        k.command, p_detail, coalesce(E'\n\nThe end of what it printed:\n\n'
                            || regexp_replace(nullif(btrim(right(p_output, 6000), E'\n'), ''), '^', '    ', 'gn'), '')),
-                   t.agent, t.model, t.mode_id, t.thinking_option_id
+                   t.agent, t.model, t.mode_id, t.thinking_option_id, t.asked_by
             from tasks t join projects p on p.id = t.project_id join sessions s on s.id = t.session_id join pending_changes c on c.id = k.change_id
             where t.id = k.task_id and t.state = 'completed' and s.status <> 'closed' and c.state in ('pending', 'conflicted')
               and k.fixes < p.auto_fix and not exists (select from tasks w where w.session_id = t.session_id and w.waiting)
@@ -3324,7 +3325,7 @@ $$;
 create function coder.show_task(p_task bigint) returns table (
     id bigint, project_id uuid, project text, session_id uuid, chat_id uuid, state text, waiting_for text, permission_id uuid, reason text, error text,
     notices text[], input text, agent text, agent_used text, model text, mode_id text, thinking_option_id text, priority smallint,
-    run_at timestamptz, labels text[], idempotency_key text, attempts smallint, max_attempts smallint, timeout_seconds float8,
+    run_at timestamptz, labels text[], asked_by text, idempotency_key text, attempts smallint, max_attempts smallint, timeout_seconds float8,
     retry_of bigint, retried_by bigint, change_id uuid, output_summary text, cost_tokens bigint, input_tokens bigint, cached_tokens bigint,
     output_tokens bigint, execution_path text, created_at timestamptz, claimed_at timestamptz, first_event_at timestamptz,
     cancel_requested_at timestamptz, ended_at timestamptz
@@ -3341,7 +3342,7 @@ create function coder.show_task(p_task bigint) returns table (
                 when q.state = 'running' then 'session'
                 else 'dispatcher' end,
            o.id, t.reason, t.error, t.notices, t.input, t.agent, t.agent_used, t.model, t.mode_id, t.thinking_option_id, t.priority,
-           t.run_at, t.labels, t.idempotency_key, t.attempts, t.max_attempts, extract(epoch from t.timeout)::float8,
+           t.run_at, t.labels, t.asked_by, t.idempotency_key, t.attempts, t.max_attempts, extract(epoch from t.timeout)::float8,
            t.retry_of, (select max(r.id) from tasks r where r.retry_of = t.id),
            (select c.id from pending_changes c where c.session_id = t.session_id and c.task_id = t.id order by c.created_at desc limit 1),
            t.output_summary, t.cost_tokens, t.input_tokens, t.cached_tokens, t.output_tokens, t.execution_path,
@@ -3389,11 +3390,11 @@ create function coder.show_chat(p_chat uuid) returns table (
 $$;
 
 create function coder.show_permission(p_permission uuid) returns table (
-    id uuid, kind text, state text, project_id uuid, project text, session_id uuid, task_id bigint, agent text, tool text, asked_for text,
+    id uuid, kind text, state text, project_id uuid, project text, session_id uuid, task_id bigint, asked_by text, agent text, tool text, asked_for text,
     title text, input json, paths text[], choices jsonb, several boolean, answers text[], message text, actor text, rule_id uuid,
     requested_at timestamptz, deadline timestamptz, answered_at timestamptz, told_at timestamptz
 ) language sql rows 1 as $$
-    select p.id, p.kind, p.state, p.project_id, j.name, p.session_id, p.task_id, p.agent, p.tool, p.asked_for, p.title, p.input, p.paths,
+    select p.id, p.kind, p.state, p.project_id, j.name, p.session_id, p.task_id, (select t.asked_by from tasks t where t.id = p.task_id), p.agent, p.tool, p.asked_for, p.title, p.input, p.paths,
            p.choices, p.several, p.answers, p.message, p.actor, p.rule_id, p.requested_at, p.deadline, p.answered_at, p.told_at
     from permissions p join projects j on j.id = p.project_id where p.id = p_permission;
 $$;

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from coder.cli import lookup
-from coder.cli.desk import Json, Limit, TaskId, desk, from_stdin
+from coder.cli.desk import Json, Limit, TaskId, actor, desk, from_stdin
 from coder.cli.screen import fields, put, put_json, table, when
 from coder.errors import InvalidInput
 
@@ -119,7 +119,7 @@ def send(
     """Queue a message in a session; a closed one is opened again."""
     door = desk(context).door
     asked = {"input": from_stdin(input), "interrupt": interrupt or None, "agent": agent, "model": model, "idempotency_key": idempotency_key}
-    row = door.row("queue_add", session_id=lookup.session(door, session), **asked)
+    row = door.row("queue_add", session_id=lookup.session(door, session), actor=actor(), **asked)
     if json:
         put_json(row)
     else:

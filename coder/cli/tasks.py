@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from coder.cli import lookup, waiting
-from coder.cli.desk import Desk, Json, Limit, TaskId, desk, from_stdin
+from coder.cli.desk import Desk, Json, Limit, TaskId, actor, desk, from_stdin
 from coder.cli.exits import OF_STATE
 from coder.cli.screen import fields, progress, put, put_json, table
 from coder.errors import InvalidInput
@@ -77,7 +77,7 @@ def _queue(at: Desk, asked: dict[str, Any]) -> dict[str, Any]:
         parameters["timeout"] = timedelta(seconds=asked["timeout"])
     if asked["session_id"] is not None:
         parameters["session_id"] = lookup.session(at.door, asked["session_id"])
-    return at.door.row("task_add", **parameters)
+    return at.door.row("task_add", actor=actor(), **parameters)
 
 
 def _moment(given: str) -> datetime:

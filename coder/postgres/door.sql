@@ -50,7 +50,7 @@ select row_to_json(rule) as row from rule join gone using (id);
 select row_to_json(x) as row from (
     select t.*, t.created_at <> now() as existed
     from (select coder.enqueue(:project, :input, :session_id, :chat_id, :workspace_id, :agent, :model, :mode_id, :thinking_option_id,
-                               :priority::smallint, :run_at, :idempotency_key, :max_attempts::smallint, :timeout, :labels) as id) q,
+                               :priority::smallint, :run_at, :idempotency_key, :max_attempts::smallint, :timeout, :labels, :actor) as id) q,
          lateral (select * from coder.show_task(q.id)) t
 ) x;
 
@@ -115,7 +115,7 @@ select row_to_json(x) as row from (select coder.open_chat(:session_id) as id) q,
 select row_to_json(x) as row from (
     select t.*, t.created_at <> now() as existed
     from (select coder.queue_message(:session_id, :input, coalesce(:interrupt, false), :chat_id, :agent, :model, :mode_id, :thinking_option_id,
-                                     :idempotency_key, coalesce(:labels::text[], '{}')) as id) q,
+                                     :idempotency_key, coalesce(:labels::text[], '{}'), :actor) as id) q,
          lateral (select * from coder.show_task(q.id)) t
 ) x;
 
@@ -206,7 +206,7 @@ where session_id = :session_id and ordinal < :before and (:task::bigint is null 
 
 -- name: change_list
 select row_to_json(x) as row from (
-    select c.id, c.session_id, c.project_id, p.name as project, c.task_id, c.agent, c.title, c.state, c.turn_outcome, c.fingerprint,
+    select c.id, c.session_id, c.project_id, p.name as project, c.task_id, (select t.asked_by from tasks t where t.id = c.task_id) as asked_by, c.agent, c.title, c.state, c.turn_outcome, c.fingerprint,
            c.file_count, c.additions, c.deletions, c.warnings, k.state as check_state, c.superseded_by, c.created_at, c.decided_at
     from pending_changes c join projects p on p.id = c.project_id
          left join lateral (select k.state from checks k where k.change_id = c.id order by k.created_at desc limit 1) k on true
@@ -220,7 +220,7 @@ select row_to_json(x) as row from (
 
 -- name: change_get
 select row_to_json(x) as row from (
-    select c.id, c.session_id, c.project_id, p.name as project, c.task_id, c.agent, c.title, c.state, c.turn_outcome, c.fingerprint,
+    select c.id, c.session_id, c.project_id, p.name as project, c.task_id, (select t.asked_by from tasks t where t.id = c.task_id) as asked_by, c.agent, c.title, c.state, c.turn_outcome, c.fingerprint,
            c.file_count, c.additions, c.deletions, c.warnings, k.state as check_state, c.conflicts, c.superseded_by, c.created_at, c.decided_at,
            c.base_commit, c.snapshot_commit, w.path as worktree,
            coalesce((select json_agg(json_build_object(

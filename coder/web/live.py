@@ -272,9 +272,9 @@ class Socket:
         choices = {"agent": asked.agent, "model": asked.model, "mode_id": asked.mode_id, "thinking_option_id": asked.thinking_option_id}
         given: dict[str, Any] = {"input": asked.text, "idempotency_key": asked.client_message_id, "labels": [], **choices}
         if asked.session_id is not None:
-            task = await self._door.row("queue_add", session_id=asked.session_id, interrupt=asked.interrupt, **given)
+            task = await self._door.row("queue_add", session_id=asked.session_id, interrupt=asked.interrupt, actor=self._actor, **given)
         elif asked.project:
-            task = await self._door.row("task_add", project=asked.project, workspace_id=asked.workspace_id, **given)
+            task = await self._door.row("task_add", project=asked.project, workspace_id=asked.workspace_id, actor=self._actor, **given)
         else:
             raise InvalidInput("`chat.send` names a session_id, or the project to open a new session in.")
         self._reply(Accepted(asked.client_message_id, task["session_id"], task["id"], task["existed"]))

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from coder.errors import InvalidInput
-from coder.web.asking import SessionId, TaskId, TheDoor
+from coder.web.asking import Actor, SessionId, TaskId, TheDoor
 from coder.web.openapi import answers
 from coder.web.paging import LARGEST, Cursor, Limit, decode, page
 from coder.web.shapes import AddedTask, Page, QueuedTask, Task
@@ -56,11 +56,13 @@ async def queue_message(
     session_id: SessionId,
     asked: NewMessage,
     door: TheDoor,
+    actor: Actor,
     idempotency_key: Annotated[str | None, Header(description="See the field of this name", examples=["build-1234"])] = None,
 ) -> JSONResponse:
     """Say something in a session: behind what waits, or at once. A closed session is opened again."""
     key = asked.key(idempotency_key)
-    task = await door.row("queue_add", session_id=session_id, idempotency_key=key, **asked.model_dump(exclude={"idempotency_key"}))
+    message = asked.model_dump(exclude={"idempotency_key"})
+    task = await door.row("queue_add", session_id=session_id, idempotency_key=key, actor=actor, **message)
     return JSONResponse(task, 200 if task["existed"] else 201, {"Location": f"/api/v1/tasks/{task['id']}"})
 
 

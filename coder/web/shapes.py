@@ -88,6 +88,7 @@ class Task(Shape):
     priority: int
     run_at: AwareDatetime | None
     labels: list[str]
+    asked_by: Annotated[str, Field(description="Who queued it: the name of a token, or the database's role")]
     idempotency_key: str | None
     attempts: int
     max_attempts: int
@@ -112,6 +113,7 @@ class Task(Shape):
         "waiting_for": None, "permission_id": None, "reason": None, "error": None, "notices": [], "input": "Add a test for the parser",
         "agent": None,
         "agent_used": "native", "model": None, "mode_id": None, "thinking_option_id": None, "priority": 0, "run_at": None, "labels": ["ci"],
+        "asked_by": "admin",
         "idempotency_key": None, "attempts": 1, "max_attempts": 3, "timeout_seconds": None, "retry_of": None, "retried_by": None,
         "change_id": CHANGE_ID, "output_summary": "I added tests/test_parser.py.", "cost_tokens": 5210, "input_tokens": 4800,
         "cached_tokens": 3900, "output_tokens": 410, "execution_path": "native", "created_at": EARLIER, "claimed_at": EARLIER,
@@ -236,6 +238,7 @@ class ListedChange(Shape):
     project_id: UUID
     project: str
     task_id: int
+    asked_by: Annotated[str, Field(description="Who queued that task")]
     agent: str
     title: str
     state: ChangeState
@@ -253,7 +256,8 @@ class ListedChange(Shape):
     decided_at: AwareDatetime | None
 
     EXAMPLE = {
-        "id": CHANGE_ID, "session_id": SESSION_ID, "project_id": PROJECT_ID, "project": "demo", "task_id": 42, "agent": "native",
+        "id": CHANGE_ID, "session_id": SESSION_ID, "project_id": PROJECT_ID, "project": "demo", "task_id": 42, "asked_by": "admin",
+        "agent": "native",
         "title": "Add a test for the parser", "state": "pending", "turn_outcome": "completed", "fingerprint": FINGERPRINT, "file_count": 1,
         "additions": 2, "deletions": 0, "warnings": [], "check_state": "passed", "superseded_by": None, "created_at": LATER,
         "decided_at": None,
@@ -381,6 +385,7 @@ class Permission(Shape):
     project: str
     session_id: UUID
     task_id: int
+    asked_by: Annotated[str, Field(description="Who queued that task")]
     agent: str
     tool: Annotated[str | None, Field(description="What the agent wants to use, as it names it; null of a question")]
     asked_for: AskedFor | None
@@ -400,7 +405,8 @@ class Permission(Shape):
 
     EXAMPLE = {
         "id": PERMISSION_ID, "kind": "permission", "state": "requested", "project_id": PROJECT_ID, "project": "demo",
-        "session_id": SESSION_ID, "task_id": 42, "agent": "opencode", "tool": "bash", "asked_for": "execute", "title": "npm test",
+        "session_id": SESSION_ID, "task_id": 42, "asked_by": "admin", "agent": "opencode", "tool": "bash",
+        "asked_for": "execute", "title": "npm test",
         "input": {"command": "npm test"}, "paths": [], "choices": [], "several": False, "answers": [], "message": None, "actor": None,
         "rule_id": None, "requested_at": EARLIER, "deadline": LATER, "answered_at": None, "told_at": None,
     }  # fmt: skip

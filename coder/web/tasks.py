@@ -14,7 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from coder.errors import InvalidInput
 from coder.ports import Door
 from coder.task import TaskState
-from coder.web.asking import ByProject, BySession, TaskId, TheDoor, session_or_none
+from coder.web.asking import Actor, ByProject, BySession, TaskId, TheDoor, session_or_none
 from coder.web.openapi import answers
 from coder.web.paging import LARGEST, Cursor, Limit, decode, page, words
 from coder.web.shapes import AddedTask, Page, Task
@@ -107,11 +107,13 @@ class NewPriority(BaseModel):
 async def add_task(
     asked: NewTask,
     door: TheDoor,
+    actor: Actor,
     idempotency_key: Annotated[str | None, Header(description="See the field of this name", examples=["build-1234"])] = None,
 ) -> JSONResponse:
     """Queue a task. With an idempotency key the same request again answers the first one's task, another request 409."""
     task = await door.row(
         "task_add",
+        actor=actor,
         project=asked.the_project(),
         idempotency_key=asked.key(idempotency_key),
         timeout=None if asked.timeout is None else timedelta(seconds=asked.timeout),

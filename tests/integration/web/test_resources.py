@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import psycopg
 import pytest
 from pydantic import BaseModel
 from standin import DIFF
@@ -132,6 +133,24 @@ async def test_task_filters(api: Api) -> None:
         assert [row["id"] for row in listed["items"]] == expected, query
     for wrong in ("x", "1;2", "-1", "9" * 19, ",".join(["1"] * 201)):
         refused(await api.get(f"/tasks?ids={wrong}"), 422, "invalid_input", "`ids`")
+
+
+async def test_who_asked_is_said_of_a_task_and_of_what_came_of_it(api: Api) -> None:
+    by_http = (await api.post("/tasks", json={"project": "demo", "input": "x"})).json()
+    assert by_http["asked_by"] == "tester"
+    api.node.end(api.node.claim(), "failed")
+    again = (await api.post(f"/tasks/{by_http['id']}/retry")).json()
+    assert again["asked_by"] == "tester"
+    by_sql = api.node.add("y", asked_by="ada")
+    assert (await api.get(f"/tasks/{by_sql}")).json()["asked_by"] == "ada"
+    role = api.node.row("select current_user::text as name")["name"]
+    assert (await api.get(f"/tasks/{api.node.add('z')}")).json()["asked_by"] == role
+    with pytest.raises(psycopg.Error, match="written by coder alone"):
+        api.node.run("update tasks set asked_by = 'bob' where id = %s", by_sql)
+    (change,) = (await api.get("/changes")).json()["items"]
+    assert change["asked_by"] == "tester"
+    said = (await api.post(f"/sessions/{change['session_id']}/queue", json={"input": "and more"})).json()
+    assert said["asked_by"] == "tester"
 
 
 async def test_a_priority_is_set_as_long_as_a_task_waits(api: Api) -> None:

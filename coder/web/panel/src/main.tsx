@@ -16,6 +16,15 @@ import { router } from "./app/router";
 import { Said } from "./app/said";
 import { theme } from "./app/theme";
 
+// Another build serves this address by now, so that a part of ours is gone: the page is loaded anew, and drafts are kept. Once only,
+// since what is missing then as well is not missing for that reason.
+window.addEventListener("vite:preloadError", (event) => {
+  if (Date.now() - Number(sessionStorage.getItem("coder.anew") ?? 0) < 10_000) return;
+  sessionStorage.setItem("coder.anew", String(Date.now()));
+  event.preventDefault();
+  location.reload();
+});
+
 const root = document.getElementById("root");
 if (root === null) throw new Error("The page has no element #root.");
 createRoot(root).render(
