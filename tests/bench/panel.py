@@ -67,6 +67,11 @@ class House:
             raise RuntimeError(f"The turn that the measurement needs {task['state']}: {task['error']}")
         return task
 
+    async def coder(self, *arguments: str) -> str:
+        """What a command of the service's own `coder` prints."""
+        place = {**os.environ, "CODER_DATA_DIR": str(self.project.parent)}
+        return await asyncio.to_thread(subprocess.check_output, [sys.executable, "-m", "coder", *arguments], env=place, text=True)
+
     async def loaded(self, path: str, sign: str) -> float:
         """Milliseconds from a fresh load of an address until something that fits the CSS selector is painted."""
         times = []
@@ -124,9 +129,9 @@ async def house(bed: Bed) -> AsyncIterator[House]:
 
 
 async def panel(bed: Bed) -> list[Figure]:
-    """Reviews of 20,000 diff lines, and a session of 5,000 messages."""
+    """Reviews of 20,000 diff lines, a session of 5,000 messages, and a queue of 10,000 tasks."""
     async with house(bed) as at:
-        return [*await review(at, 1), *await review(at, 200), *await session(at)]
+        return [*await review(at, 1), *await review(at, 200), *await session(at), *await queue(at)]
 
 
 MESSAGES = 5_000
@@ -135,8 +140,7 @@ MESSAGES = 5_000
 async def session(at: House) -> list[Figure]:
     """A session in which much was said: its newest messages are shown, older ones come while one scrolls up through all of them."""
     task = await at.turn("How it began\nsay: So it began.")
-    place = {**os.environ, "CODER_DATA_DIR": str(at.project.parent)}
-    url = await asyncio.to_thread(subprocess.check_output, [sys.executable, "-m", "coder", "db", "url"], env=place, text=True)
+    url = await at.coder("db", "url")
     await asyncio.to_thread(spoken.fill, url.strip(), int(str(task["id"])), MESSAGES // 2 - 1)
     loaded = await at.loaded(f"/sessions/{task['session_id']}", "article")
     area = '[aria-label="Transcript"]'
@@ -174,4 +178,33 @@ async def review(at: House, files: int) -> list[Figure]:
         Figure(f"review of {size}: loaded to painted", loaded, "ms", target=PAINT_MS),
         Figure(f"review of {size}: clicked to painted", opened, "ms", target=PAINT_MS),
         Figure(f"review of {size}: longest task while scrolling", longest, "ms", target=BLOCK_MS),
+    ]
+
+
+TASKS = 10_000
+QUEUED = f"""insert into tasks (project_id, input, run_at) select id, 'Fix the bug number ' || n, now() + interval '1 day'
+    from projects, generate_series(1, {TASKS}) n where name = '{PROJECT}'"""
+# As far down as there is anything, until all of it was read.
+ALL = """async (most) => {
+  const at = document.querySelector('[aria-label="Tasks"]');
+  const read = () => Number(at.querySelector('ul').ariaLabel.replaceAll(/[^0-9]/g, ''));
+  while (read() < most) {
+    at.scrollTop = at.scrollHeight;
+    await new Promise((next) => requestAnimationFrame(next));
+  }
+  return Math.max(...window.blocks);
+}"""
+
+
+async def queue(at: House) -> list[Figure]:
+    """The page of a queue of 10,000 tasks."""
+    await at.coder("psql", "-qc", QUEUED)
+    loaded = await at.loaded("/queue?state=pending", "[data-row]")
+    await at.page.evaluate(WATCH)
+    reading = float(await at.page.evaluate(ALL, TASKS))
+    longest = await at.scrolled('[aria-label="Tasks"]', 60)
+    return [
+        Figure(f"queue of {TASKS:,} tasks: loaded to painted", loaded, "ms", target=PAINT_MS),
+        Figure(f"queue of {TASKS:,} tasks: longest task while all are read", reading, "ms", target=BLOCK_MS),
+        Figure(f"queue of {TASKS:,} tasks: longest task while scrolling", longest, "ms", target=BLOCK_MS),
     ]

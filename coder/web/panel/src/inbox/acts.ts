@@ -7,7 +7,7 @@ export interface Done {
   said: string;
 }
 
-export const allow = (permission: Permission): Done => ({
+const allow = (permission: Permission): Done => ({
   run: () =>
     told(
       POST("/api/v1/permissions/{permission_id}/allow", {
@@ -26,16 +26,6 @@ const deny = (permission: Permission): Done => ({
       }),
     ),
   said: permission.kind === "question" ? "The agent goes on without an answer." : `Denied: ${permission.title}`,
-});
-export const answer = (permission: Permission, answers: string[]): Done => ({
-  run: () =>
-    told(
-      POST("/api/v1/permissions/{permission_id}/answer", {
-        params: { path: { permission_id: permission.id } },
-        body: { answers },
-      }),
-    ),
-  said: `Answered: ${answers.join(", ")}`,
 });
 const resume = (task: Task): Done => ({
   run: () => told(POST("/api/v1/tasks/{task}/resume", { params: { path: { task: task.id } } })),

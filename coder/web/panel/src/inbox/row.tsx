@@ -2,10 +2,10 @@
 import { Button } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import type { Permission } from "../api/client";
+import { Answer } from "../ui/answer";
 import rows from "../ui/list.module.css";
 import { Age, Hint, Lines, plural, State } from "../ui/parts";
 import { type Done, done, primary } from "./acts";
-import { Answer } from "./answer";
 import type { Item } from "./items";
 
 const LOOKS = {
@@ -47,9 +47,7 @@ export function Row({ item, current, select, act, busy, answering, answer }: Row
       <div className={rows.actions}>
         <Actions item={item} current={current} act={act} busy={busy} answer={() => answer(!answering)} />
       </div>
-      {answering && item.kind === "permission" && (
-        <Answer permission={item.permission} busy={busy} act={act} close={() => answer(false)} />
-      )}
+      {answering && item.kind === "permission" && <Answer {...item.permission} className={rows.below} />}
     </li>
   );
 }

@@ -2,12 +2,15 @@
 import { Button, Modal, NumberInput, Select, Textarea } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
-import { type FormEvent, useState } from "react";
+import { type FormEvent, useRef, useState } from "react";
 import { POST, told } from "../api/client";
-import { agents as agentsQuery, projects as projectsQuery } from "../api/queries";
+import { projects as projectsQuery } from "../api/queries";
 import { say } from "../app/said";
 import { useStored } from "../review/marks";
-import { Key } from "../ui/parts";
+import { NATIVE, Picker, useAgent, useChoices } from "../session/choices";
+import { useCommands } from "../session/commands";
+import { Command } from "../ui/command";
+import { Empty, Key } from "../ui/parts";
 import classes from "./queue.module.css";
 
 interface ComposeProps {
@@ -15,8 +18,6 @@ interface ComposeProps {
   close(): void;
   project: string | undefined;
 }
-
-const NATIVE = "native";
 
 export function Compose({ opened, close, project }: ComposeProps) {
   return (
@@ -30,35 +31,36 @@ function Form({ close, given }: { close(): void; given: string | undefined }) {
   const cache = useQueryClient();
   const navigate = useNavigate();
   const { data: listed } = useQuery(projectsQuery);
-  const { data: known } = useQuery(agentsQuery);
   const [draft, setDraft] = useStored("draft.task");
   const [last, setLast] = useStored("compose-project");
-  const [agent, setAgent] = useStored("compose-agent");
-  const [model, setModel] = useState<string | null>(null);
-  const [mode, setMode] = useState<string | null>(null);
-  const [thinking, setThinking] = useState<string | null>(null);
+  const [choices, choose] = useChoices("new", undefined);
   const [priority, setPriority] = useState(0);
   const [key, setKey] = useState(() => crypto.randomUUID());
   const names = (listed?.items ?? []).map((each) => each.name);
-  const project = given ?? (last !== null && names.includes(last) ? last : (names[0] ?? null));
-  const available = [...new Set((known?.items ?? []).filter((each) => each.available).map((each) => each.agent))];
-  const facts = known?.items.find((each) => each.agent === (agent ?? NATIVE) && each.available);
+  const [chosen, setChosen] = useState(given);
+  const project = chosen ?? (last !== null && names.includes(last) ? last : (names[0] ?? null));
+  const { known } = useAgent(choices.agent);
+  const field = useRef<HTMLTextAreaElement>(null);
+  const commands = useCommands(draft ?? "", known?.commands ?? [], (text) => {
+    setDraft(text);
+    field.current?.focus();
+  });
   const add = useMutation({
-    mutationFn: () =>
-      told(
+    mutationFn: () => {
+      const { agent, ...features } = choices;
+      return told(
         POST("/api/v1/tasks", {
           body: {
             project: project ?? "",
             input: draft ?? "",
             priority,
             idempotency_key: key,
-            ...(agent !== null && agent !== NATIVE && { agent }),
-            ...(model !== null && { model }),
-            ...(mode !== null && { mode_id: mode }),
-            ...(thinking !== null && { thinking_option_id: thinking }),
+            ...(agent !== NATIVE && { agent }),
+            ...Object.fromEntries(Object.entries(features).filter(([, value]) => value !== null)),
           } as never,
         }),
-      ),
+      );
+    },
     onSuccess: (task) => {
       say(`Task ${task.id} is queued.`);
       setDraft(null);
@@ -74,17 +76,30 @@ function Form({ close, given }: { close(): void; given: string | undefined }) {
     event?.preventDefault();
     if (ready && !add.isPending) add.mutate();
   };
+  if (listed !== undefined && names.length === 0)
+    return (
+      <Empty title="Begin with a project">
+        <p>Name a git repository that has a commit; then tasks can be queued for it.</p>
+        <Command text="bin/coder project add demo /path/to/repository" />
+      </Empty>
+    );
   return (
     <form className={classes.form} onSubmit={submit}>
+      {commands.list}
       <Textarea
+        ref={field}
         label="What to do"
+        description="A / at the beginning offers the commands of the agent"
         autosize
         minRows={5}
         maxRows={16}
         data-autofocus
         value={draft ?? ""}
+        {...commands.field}
+        data-mantine-stop-propagation={commands.list ? true : undefined} // Escape closes the list, not the dialog
         onChange={(event) => setDraft(event.currentTarget.value || null)}
         onKeyDown={(event) => {
+          if (commands.key(event)) return;
           if (event.key === "Enter" && (event.metaKey || event.ctrlKey)) submit();
         }}
       />
@@ -92,54 +107,14 @@ function Form({ close, given }: { close(): void; given: string | undefined }) {
         <Select
           label="Project"
           value={project}
-          onChange={setLast}
+          onChange={(name) => {
+            setChosen(name ?? undefined);
+            setLast(name);
+          }}
           data={names}
           searchable
-          disabled={given !== undefined}
-        />
-        <Select
-          label="Agent"
-          value={agent ?? NATIVE}
-          onChange={(value) => {
-            setAgent(value);
-            setModel(null);
-            setMode(null);
-            setThinking(null);
-          }}
-          data={available.includes(NATIVE) ? available : [NATIVE, ...available]}
           allowDeselect={false}
         />
-        {facts !== undefined && facts.models.length > 0 && (
-          <Select
-            label="Model"
-            placeholder="The agent's own"
-            clearable
-            searchable
-            value={model}
-            onChange={setModel}
-            data={facts.models}
-          />
-        )}
-        {facts !== undefined && facts.modes.length > 0 && (
-          <Select
-            label="Mode"
-            placeholder="The agent's own"
-            clearable
-            value={mode}
-            onChange={setMode}
-            data={facts.modes}
-          />
-        )}
-        {facts !== undefined && facts.thinking_options.length > 0 && (
-          <Select
-            label="Thinking"
-            placeholder="The agent's own"
-            clearable
-            value={thinking}
-            onChange={setThinking}
-            data={facts.thinking_options}
-          />
-        )}
         <NumberInput
           label="Priority"
           description="Higher first, among sessions"
@@ -149,6 +124,7 @@ function Form({ close, given }: { close(): void; given: string | undefined }) {
           onChange={(value) => setPriority(Number(value) || 0)}
         />
       </div>
+      <Picker choices={choices} choose={choose} />
       {add.error !== null && (
         <p className="bad" role="alert">
           {add.error.message}

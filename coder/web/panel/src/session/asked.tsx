@@ -1,11 +1,11 @@
 /** What an agent asks a person, to be answered where one reads it. */
-import { Button, Checkbox, Radio, TextInput } from "@mantine/core";
+import { Button, TextInput } from "@mantine/core";
 import { useMutation } from "@tanstack/react-query";
-import { useState } from "react";
 import { POST, told } from "../api/client";
 import { complain } from "../app/said";
 import type { PermissionRequest, PermissionRequested, Question } from "../live/wire";
 import { useStored } from "../review/marks";
+import { Answer } from "../ui/answer";
 import classes from "./session.module.css";
 
 export function Asked({ frame }: { frame: PermissionRequested }) {
@@ -66,62 +66,9 @@ function Permitted({ id, request }: { id: string; request: PermissionRequest }) 
 }
 
 function Questioned({ id, question }: { id: string; question: Question }) {
-  const [picked, setPicked] = useState<string[]>([]);
-  const [own, setOwn] = useStored(`draft.asked.${id}`);
-  const answers = [...picked, ...(own === null || own.trim() === "" ? [] : [own.trim()])];
-  const send = useMutation({
-    mutationFn: () =>
-      told(
-        POST("/api/v1/permissions/{permission_id}/answer", {
-          params: { path: { permission_id: id } },
-          body: { answers },
-        }),
-      ),
-    onSuccess: () => setOwn(null),
-    onError: complain,
-  });
   return (
-    <form
-      className={`${classes.card} ${classes.ask}`}
-      aria-label="The agent asks"
-      onSubmit={(event) => {
-        event.preventDefault();
-        send.mutate();
-      }}
-    >
+    <Answer id={id} choices={question.choices} several={question.several} className={`${classes.card} ${classes.ask}`}>
       <strong>{question.text}</strong>
-      {question.several ? (
-        <Checkbox.Group value={picked} onChange={setPicked} aria-label="Answers">
-          {question.choices.map((each) => (
-            <Checkbox key={each.label} mt={6} value={each.label} label={each.label} description={each.description} />
-          ))}
-        </Checkbox.Group>
-      ) : (
-        <Radio.Group
-          value={picked[0] ?? null}
-          onChange={(value) => setPicked(value === null ? [] : [value])}
-          aria-label="Answers"
-        >
-          {question.choices.map((each) => (
-            <Radio key={each.label} mt={6} value={each.label} label={each.label} description={each.description} />
-          ))}
-        </Radio.Group>
-      )}
-      <div className={classes.answers}>
-        <TextInput
-          size="xs"
-          placeholder="In your own words"
-          aria-label="In your own words"
-          value={own ?? ""}
-          onChange={(event) => {
-            setOwn(event.currentTarget.value || null);
-            if (!question.several) setPicked([]);
-          }}
-        />
-        <Button size="xs" type="submit" disabled={answers.length === 0 || send.isPending || send.isSuccess}>
-          Answer
-        </Button>
-      </div>
-    </form>
+    </Answer>
   );
 }
