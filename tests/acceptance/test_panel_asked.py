@@ -7,9 +7,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import panel
 import pytest
-from browsing import Tab, browsing
+from browsing import Tab
 from playwright.sync_api import Browser, expect
 from running import Coder, running
 
@@ -18,14 +17,6 @@ pytest_plugins = ("model_server", "real_agents")
 COMMAND = "printf '%s' allowed > allowed.txt"
 CHOICES = [{"label": "Red", "description": "As the brand has it"}, {"label": "Blue", "description": "As the rest"}]
 QUESTION = json.dumps({"questions": [{"question": "Which colour?", "header": "Colour", "options": CHOICES}]})
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    panel.make("install")
-    panel.make("build")
-    with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import panel
 import pytest
 import spoken
-from browsing import Tab, browsing
+from browsing import Tab
 from checkout import Checkout
 from playwright.sync_api import Browser, Locator, expect
 from running import Coder, running
@@ -16,14 +15,6 @@ from running import Coder, running
 pytest_plugins = ("model_server",)
 
 WORDS = " ".join(f"word{number}" for number in range(4000))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    panel.make("install")
-    panel.make("build")
-    with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
