@@ -12,7 +12,7 @@ from browsing import Tab
 from playwright.sync_api import Browser, expect
 from running import Coder, running
 
-pytest_plugins = ("model_server", "real_agents")
+pytest_plugins = ("model_server", "real_agents", "browsing")
 
 COMMAND = "printf '%s' allowed > allowed.txt"
 CHOICES = [{"label": "Red", "description": "As the brand has it"}, {"label": "Blue", "description": "As the rest"}]

@@ -14,7 +14,7 @@ from checkout import Checkout
 from playwright.sync_api import Locator, expect
 from running import Coder, running
 
-pytest_plugins = ("model_server",)
+pytest_plugins = ("model_server", "browsing")
 
 STANDIN = Path(__file__).parents[1] / "agents" / "acp_standin.py"
 AGENTS = f"""
@@ -42,10 +42,16 @@ def coder(tmp_path_factory: pytest.TempPathFactory, model_server: object) -> Ite
 
 
 @pytest.fixture
-def project(coder: Coder, project: str) -> str:
-    """One in which every command is asked for."""
+def project(coder: Coder, project: str) -> Iterator[str]:
+    """One in which every command is asked for; it leaves nothing in the inbox."""
     coder.api.patch(f"/projects/{project}", json={"permission_policy": "ask"}).raise_for_status()
-    return project
+    yield project
+    for task in coder.get(f"/tasks?project_id={project}")["items"]:
+        if task["state"] in ("pending", "running"):
+            coder.post(f"/tasks/{task['id']}/cancel", 200)
+            coder.ended(task["id"], "cancelled")
+    for change in coder.get(f"/changes?project_id={project}&state=pending")["items"]:
+        coder.reject(change)
 
 
 def row(tab: Tab, text: str) -> Locator:
@@ -119,8 +125,6 @@ def test_a_question_is_answered_in_its_row_and_a_draft_of_it_survives_a_reload(c
         expect(row(each, "Which colour?")).to_have_count(0, timeout=LOOK_MS)
     answered = coder.get(f"/permissions/{asked}")
     assert (answered["answers"], answered["actor"]) == (["blue"], "admin")
-    coder.post(f"/tasks/{task}/cancel", 200)
-    coder.ended(task, "cancelled")
 
 
 def test_a_failed_check_comes_last_and_is_done_once_more_from_its_row(
@@ -149,10 +153,10 @@ def test_a_failed_check_comes_last_and_is_done_once_more_from_its_row(
 @pytest.mark.parametrize("how", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
 def test_a_full_inbox_is_for_everybody(coder: Coder, project: str, tab: Open, how: dict[str, object]) -> None:
     long = "echo " + "very-long-word" * 20
-    task = coder.queue(project, f"ask {long}", agent="asker")
+    coder.queue(project, f"ask {long}", agent="asker")
     hanging = coder.queue(project, "hang", agent="asker")
     coder.until(lambda: coder.get(f"/tasks/{hanging}")["state"] == "running")
-    change = coder.change(coder.turn(project, "Write " + "it" * 200, "write plain.py: x = 1\\n", "say: Written."))
+    coder.turn(project, "Write " + "it" * 200, "write plain.py: x = 1\\n", "say: Written.")
     question(coder, hanging, "Which " + "colour" * 40 + "?")
     there = tab(**how)
     expect(row(there, "Which colour")).to_be_visible(timeout=LOOK_MS)
@@ -164,7 +168,3 @@ def test_a_full_inbox_is_for_everybody(coder: Coder, project: str, tab: Open, ho
     there.settled()
     assert there.violations() == []
     assert there.page.evaluate("document.getElementById('content').scrollWidth - document.getElementById('content').clientWidth") == 0
-    coder.reject(change)
-    for each in (task, hanging):
-        coder.post(f"/tasks/{each}/cancel", 200)
-        coder.ended(each, "cancelled")

@@ -12,7 +12,7 @@ from checkout import Checkout
 from playwright.sync_api import Browser, Locator, expect
 from running import Coder, running
 
-pytest_plugins = ("model_server",)
+pytest_plugins = ("model_server", "browsing")
 
 WORDS = " ".join(f"word{number}" for number in range(4000))
 

@@ -25,6 +25,7 @@ SAMPLES: dict[str, Any] = {
     "max_attempts": 7,
     "timeout": timedelta(minutes=5),
     "labels": ["l"],
+    "asked_by": "ada",
     "workspace_id": "w",
     "input": "do that",
 }

@@ -4,6 +4,7 @@
  * A key is ignored while somebody types, unless it is Escape or comes with Ctrl or Cmd; the page that came last is asked first.
  */
 import { useEffect, useRef, useSyncExternalStore } from "react";
+import { flushSync } from "react-dom";
 
 export interface Binding {
   /** As `KeyboardEvent.key` says it; `mod+k` with Ctrl or Cmd; a capital letter with Shift. */
@@ -46,7 +47,8 @@ window.addEventListener("keydown", (event) => {
     if (found === undefined) continue;
     if (dialog && !wanted.startsWith("mod+")) return;
     event.preventDefault();
-    found.run();
+    // At once: the next key may come before the page would be drawn by itself, and is about what this one selected.
+    flushSync(found.run);
     return;
   }
 });
