@@ -32,8 +32,11 @@ def test_turns_count_where_they_began(bench: Bench) -> None:
         ending(claimed[2], "interrupted", **NO_TOKENS),
         ending(claimed[3], "cancelled", **NO_TOKENS | {"input_tokens": 7}),
     )
-    bench.forced("update tasks set created_at = clock_timestamp() - interval '2 hours 10 s' where id = %s", claimed[3].id)
-    bench.do("update turns set started_at = clock_timestamp() - interval '2 hours' where task_id = %s", claimed[3].id)
+    bench.forced(
+        "update tasks set created_at = clock_timestamp() - interval '2 hours 10 s', claimed_at = clock_timestamp() - interval '2 hours'"
+        " where id = %s",
+        claimed[3].id,
+    )
     *_, earlier, between, now = stats(bench, "6 hours", 6)
     assert (now.began, now.completed, now.failed, now.interrupted, now.running) == (4, 1, 1, 1, 1)
     assert (now.input_tokens, now.cached_tokens, now.output_tokens) == (10, 5, 3)
@@ -60,15 +63,15 @@ def test_a_window_reads_its_own_turns_and_no_others(bench: Bench) -> None:
     project = bench.project()
     task = bench.add(project)
     bench.node().run()
-    session = bench.session_of(task)
-    chat = bench.value("select id from chats where session_id = %s", session)
+    bench.do("set session_replication_role = replica")
     bench.do(
-        "insert into turns (task_id, session_id, chat_id, state, text, started_at, ended_at)"
-        " select 1000000 + n, %s, %s, 'complete', repeat('x', 400), clock_timestamp() - interval '90 days' + n * interval '1 s', now()"
-        " from generate_series(1, 40000) n",
-        session,
-        chat,
+        "insert into tasks (project_id, session_id, input, position, state, answer_state, spoken_in, created_at, claimed_at, ended_at)"
+        " select t.project_id, t.session_id, repeat('x', 400), n, 'completed', 'complete', t.spoken_in, at, at, at from tasks t,"
+        " lateral (select n, now() - interval '90 days' + n * interval '1 s' as at from generate_series(1, 40000) n) old where t.id = %s",
+        task,
     )
-    bench.do("vacuum analyze turns")
-    plan = "\n".join(row[0] for row in bench.rows("explain select * from turns where started_at >= now() - interval '1 day'"))
-    assert "turns_by_start" in plan, plan
+    bench.do("vacuum analyze tasks")
+    bench.do("reset session_replication_role")
+    plan = "\n".join(row[0] for row in bench.rows("explain select * from tasks where claimed_at >= now() - interval '1 day'"))
+    assert "tasks_by_start" in plan, plan
+    assert sum(row.began for row in stats(bench)) == 1
