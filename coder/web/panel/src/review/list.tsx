@@ -24,7 +24,7 @@ function ChangesPage() {
     <Rows
       {...listed}
       title="Changes"
-      head={<Tabs label="Which changes" to="/changes" by="state" now={state} of={FILTERS} />}
+      head={<Tabs label="Which changes" to="/changes" by="state" of={FILTERS} />}
       keys={(item) => [
         {
           key: "Enter",

@@ -197,7 +197,7 @@ function Review({ change }: { change: Change }) {
     },
   ]);
 
-  const notes = useNotes(alone ? NO_PIECES : pieces, comments, spot);
+  const notes = useNotes(alone || !open ? NO_PIECES : pieces, comments, spot);
   const talked = useMemo(() => {
     const count = new Map<string, number>();
     for (const each of comments) if (each.state !== "resolved") count.set(each.path, (count.get(each.path) ?? 0) + 1);

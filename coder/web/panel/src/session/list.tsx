@@ -23,7 +23,7 @@ function SessionsPage() {
     <Rows
       {...listed}
       title="Sessions"
-      head={<Tabs label="Which sessions" to="/sessions" by="status" now={status} of={FILTERS} />}
+      head={<Tabs label="Which sessions" to="/sessions" by="status" of={FILTERS} />}
       keys={(item) => [
         {
           key: "Enter",

@@ -81,15 +81,14 @@ export function Rows<Item extends { id: string | number }>(props: RowsProps<Item
 interface TabsProps {
   label: string;
   to: "/changes" | "/sessions";
-  /** The parameter of the address that says which are shown, and its value now. */
+  /** The parameter of the address that says which are shown. */
   by: string;
-  now: string | undefined;
   /** Values with their words; undefined: all. */
   of: readonly (readonly [string | undefined, string])[];
 }
 
 /** Which of a list are shown, as links. */
-export function Tabs({ label, to, by, now, of }: TabsProps) {
+export function Tabs({ label, to, by, of }: TabsProps) {
   return (
     <nav className={rows.tabs} aria-label={label}>
       {of.map(([value, word]) => (
@@ -98,7 +97,7 @@ export function Tabs({ label, to, by, now, of }: TabsProps) {
           className={rows.tab}
           to={to}
           search={(value ? { [by]: value } : {}) as never}
-          aria-current={value === now}
+          activeOptions={{ exact: true }}
         >
           {word}
         </Link>
