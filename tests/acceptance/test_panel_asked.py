@@ -63,3 +63,34 @@ def test_a_permission_and_a_question_are_answered_from_two_browsers(coder: Coder
     assert "allowed.txt" in str(coder.change(done)["files"])
     for each in (one, two):
         each.close()
+
+
+def test_a_message_goes_to_the_agent_of_ones_choice_with_a_command_it_knows(coder: Coder, project: str, browser: Browser) -> None:
+    coder.until(lambda: any(each["agent"] == "opencode" and each["available"] for each in coder.get("/agents")["items"]), 60)
+    task = coder.turn(project, "Say hello", "say: Hello.")
+    tab = Tab(browser, coder)
+    tab.log_in()
+    tab.open(f"/sessions/{task['session_id']}")
+    page = tab.page
+    page.get_by_label("Agent", exact=True).first.click()
+    page.get_by_role("option", name="opencode", exact=True).click()
+    page.reload()
+    expect(page.get_by_label("Agent", exact=True).first).to_have_value("opencode")
+    message = page.get_by_role("textbox", name="Message", exact=True)
+    message.fill("say: I am another.")
+    message.press("Control+Enter")
+    expect(page.get_by_role("article").last).to_contain_text("completed", timeout=60_000)
+    expect(page.get_by_role("article").last).to_contain_text("opencode")
+    message.fill("/")
+    commands = page.get_by_role("listbox", name="Commands of the agent")
+    expect(commands).to_be_visible()
+    names = [each.split()[0] for each in commands.get_by_role("option").all_inner_texts()]
+    assert len(names) > 1
+    message.press("ArrowDown")
+    expect(commands.get_by_role("option", selected=True)).to_contain_text(names[1])
+    tab.settled()
+    assert tab.violations() == []
+    message.press("Enter")
+    expect(message).to_have_value(f"{names[1]} ")
+    expect(commands).to_be_hidden()
+    tab.close()

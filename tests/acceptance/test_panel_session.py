@@ -171,6 +171,66 @@ def test_what_was_said_before_comes_as_one_scrolls_up_and_nothing_moves(coder: C
     expect(page.get_by_text("There it is.", exact=True)).to_be_visible()
 
 
+def test_a_session_is_named_kept_warm_compacted_closed_and_opened_where_one_looks_at_it(coder: Coder, project: str, tab: Tab) -> None:
+    task = coder.turn(project, "Say hello", "say: Hello.")
+    path = f"/sessions/{task['session_id']}"
+    page = tab.page
+    tab.open(path)
+    page.get_by_role("button", name="Change the title").click()
+    page.get_by_role("textbox", name="Title").fill("The greeting")
+    page.reload()  # what is typed is not lost
+    page.get_by_role("textbox", name="Title").press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("The greeting")
+    page.get_by_role("button", name="Cache not kept warm").click()
+    page.get_by_role("switch", name="Keep the prompt cache warm").click()
+    expect(page.get_by_role("button", name="Cache kept warm · next in")).to_be_visible()
+    page.get_by_role("textbox", name="Every so many seconds").fill("900")
+    page.get_by_role("button", name="Set").click()
+    expect(page.get_by_role("button", name="Cache kept warm · next in 1")).to_be_visible()  # 14 or 15 minutes
+    assert coder.row("select enabled, interval_seconds from cache_warming") == {"enabled": True, "interval_seconds": 900}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        tab.settled()
+        assert tab.violations() == []
+    tab.press("Escape")
+    more = page.get_by_role("button", name="More about this session")
+    more.click()
+    tab.settled()
+    assert tab.violations() == []
+    page.get_by_role("menuitem", name="Compact").click()
+    expect(page.get_by_role("article")).to_have_count(2)
+    expect(page.get_by_role("article").last).to_contain_text("completed")
+    more.click()
+    page.get_by_role("menuitem", name="Close").click()
+    expect(page.get_by_text("closed", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Cache not kept warm")).to_be_visible()
+    assert coder.get(path)["status"] == "closed"
+    more.click()
+    page.get_by_role("menuitem", name="Open it again").click()
+    expect(page.get_by_text("idle", exact=True)).to_be_visible()
+    more.click()
+    page.get_by_role("menuitem", name="Directory of its turns").click()
+    page.get_by_role("textbox", name="Directory").fill("tests")
+    page.get_by_role("button", name="Start turns there").click()
+    expect(page.get_by_role("textbox", name="Directory")).to_be_hidden()
+    assert coder.get(path)["cwd"].endswith("/tests")
+
+
+def test_the_page_asks_nobody_else_and_runs_nothing_that_was_written_into_it(tab: Tab) -> None:
+    tab.page.evaluate("fetch('https://elsewhere.test/x').catch(() => null)")
+    tab.page.evaluate("""() => {
+        const script = document.createElement('script');
+        script.textContent = 'window.ran = true';
+        document.body.append(script);
+        document.body.insertAdjacentHTML('beforeend', '<img src="/assets/none.png" onerror="window.ran = true">');
+    }""")
+    tab.page.wait_for_load_state("networkidle")
+    assert tab.page.evaluate("window.ran") is None
+    assert any("elsewhere.test" in each and "Content Security Policy" in each for each in tab.broken)
+    assert any("inline script" in each for each in tab.broken)
+    tab.broken.clear()
+
+
 def test_hostile_words_of_an_agent_are_only_words(coder: Coder, project: str, tab: Tab) -> None:
     page = "<img src=https://elsewhere.test/x onerror=alert(1)> <script>alert(2)</script>"
     task = coder.turn(project, "Be hostile", f"say: {page} ![p](https://elsewhere.test/p.png) [go](javascript:alert(3))")
