@@ -1448,6 +1448,7 @@ declare
     v_cwd text := coder.normal_path(p_cwd);
     v_least text := lower(p_begins) || substr('00000000-0000-0000-0000-000000000000', length(p_begins) + 1);
     v_most text := lower(p_begins) || substr('ffffffff-ffff-ffff-ffff-ffffffffffff', length(p_begins) + 1);
+    v_known text := '';
     v_fits text := '';
     v_order text := format(' order by k.last_activity_at desc, k.id desc limit %s', p_most);
     v_steps text[] := string_to_array(ltrim(v_cwd, '/'), '/');
@@ -1463,7 +1464,13 @@ begin
     end if;
     v_fits := v_fits || case when p_project is null then '' else format(' and k.project_id = %L', coder.project_id(p_project)) end;
     v_fits := v_fits || case when p_workspace is null then '' else format(' and k.workspace_id = %L', p_workspace) end;
-    v_fits := v_fits || case when v_least is null then '' else format(' and k.id between %L and %L', v_least, v_most) end;
+    if length(p_begins) > 2 then
+        -- So few ids begin so that they are read first: every list below is then one of them alone. How many there are is estimated
+        -- much too high where they lie about a bound of the statistics, and whole indexes would be read for them.
+        v_known := format('with sessions as materialized (select * from public.sessions where id between %L and %L) ', v_least, v_most);
+    elsif p_begins <> '' then
+        v_fits := v_fits || format(' and k.id between %L and %L', v_least, v_most);
+    end if;
     v_fits := v_fits || case when p_time is null then '' else format(' and (k.last_activity_at, k.id) < (%L, %L)', p_time, p_id) end;
     if p_cwd is not null then
         select array_agg(p.id) filter (where w.default_cwd = v_cwd), array_agg(w.id) filter (where w.default_cwd = v_cwd),
@@ -1490,7 +1497,7 @@ begin
                 v_of_roots, s.status, v_fits, 4 * p_most, v_in_roots, v_order, coder.inheriting(v_of_roots, v_in_roots, s.status, v_fits, p_most), p_most) end
         end, ' union all ')
     into v_ways from unnest(coalesce(p_statuses, '{active,idle,closed}')) as s(status);
-    return query execute format('select distinct k.id, k.last_activity_at from (%s) k%s', v_ways, v_order);
+    return query execute format('%sselect distinct k.id, k.last_activity_at from (%s) k%s', v_known, v_ways, v_order);
 end $$;
 
 -- ── the door: deciding on a change ──────────────────────────────────────────────────────────────────
