@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browsing import PHONE, Open
+from browsing import PHONE, Open, Tab
 from checkout import Checkout
 from playwright.sync_api import Browser, expect
 from running import TOKEN, Coder
@@ -164,6 +164,36 @@ def test_a_token_is_shown_once_and_revoked_and_a_link_lets_another_browser_in(co
     other.goto(link)
     other.get_by_role("heading", name="Inbox").wait_for()
     other.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_who_is_let_in_and_who_is_not(coder: Coder, tab: Open, browser: Browser, scheme: str) -> None:
+    link = coder.cli("login").strip()
+    first, other = (Tab(browser, coder, color_scheme=scheme) for _ in range(2))
+    first.page.goto(link)
+    expect(first.page.get_by_role("heading", name="Inbox")).to_be_visible()
+    other.page.goto(link)  # a link lets one browser in
+    expect(other.page.get_by_text("This browser is not let in yet.", exact=False)).to_be_visible()
+    expect(other.page.get_by_text("coder login", exact=False).last).to_be_visible()
+    assert "login" not in other.page.url
+    token = other.page.get_by_label("Or a token")
+    token.fill("nobody's")
+    token.press("Enter")
+    expect(token).to_have_attribute("aria-invalid", "true")
+    other.settled()
+    assert other.violations() == []
+    token.fill(TOKEN)
+    token.press("Enter")
+    expect(other.page.get_by_role("heading", name="Inbox")).to_be_visible()
+    other.open("/queue?state=failed")
+    expect(other.page.get_by_role("heading", name="Queue")).to_be_visible()
+    other.page.get_by_role("button", name="Log out").click()
+    expect(other.page.get_by_label("Or a token")).to_be_visible()
+    other.page.reload()
+    expect(other.page.get_by_label("Or a token")).to_be_visible()
+    other.refused(401)
+    for each in (first, other):
+        each.close()
 
 
 def test_settings_say_what_runs_and_no_secret(coder: Coder, tab: Open) -> None:

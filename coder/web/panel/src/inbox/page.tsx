@@ -1,12 +1,11 @@
 /** The inbox: what needs a person, with one action each. */
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { createLazyRoute, Link, useNavigate } from "@tanstack/react-router";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { createLazyRoute, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
-import { projects } from "../api/queries";
 import { complain, say } from "../app/said";
-import { Command } from "../ui/command";
 import rows from "../ui/list.module.css";
-import { Empty, Failed, Key, plural } from "../ui/parts";
+import { Next } from "../ui/next";
+import { Failed, Key, plural } from "../ui/parts";
 import { useSelection } from "../ui/selection";
 import { Waiting } from "../ui/waiting";
 import { type Done, done, primary } from "./acts";
@@ -66,7 +65,11 @@ function InboxPage() {
       </header>
       {error !== null && !loaded && <Failed error={error} />}
       {!loaded && error === null && <Waiting />}
-      {loaded && items.length === 0 && <Nothing />}
+      {loaded && items.length === 0 && (
+        <Next title="Nothing needs you">
+          <p>Questions of agents, changes to review, interrupted tasks and failed checks show up here.</p>
+        </Next>
+      )}
       <ul className={rows.list}>
         {items.map((item) => (
           <Row
@@ -82,31 +85,5 @@ function InboxPage() {
         ))}
       </ul>
     </>
-  );
-}
-
-function Nothing() {
-  const { data } = useQuery(projects);
-  if (data !== undefined && data.items.length === 0)
-    return (
-      <Empty title="Begin with a project">
-        <p>Name a git repository that has a commit, then queue a task for it.</p>
-        <Command text="bin/coder project add demo /path/to/repository" />
-        <Command text={'bin/coder task add demo "Add a test for the parser"'} />
-        <p>
-          Or{" "}
-          <Link to="/projects" search={{ add: true }}>
-            add one here
-          </Link>
-          .
-        </p>
-      </Empty>
-    );
-  const name = data?.items[0]?.name ?? "demo";
-  return (
-    <Empty title="Nothing needs you">
-      <p>Questions of agents, changes to review, interrupted tasks and failed checks show up here.</p>
-      <Command text={`bin/coder task add ${name} "Add a test for the parser"`} />
-    </Empty>
   );
 }

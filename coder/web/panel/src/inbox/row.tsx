@@ -39,7 +39,8 @@ export function Row({ item, current, select, act, busy, answering, answer }: Row
           <Age of={item.at} />
           {item.kind === "permission" && (
             <span>
-              denied <Age of={item.permission.deadline} /> without an answer
+              {item.permission.kind === "question" ? "goes on" : "denied"} <Age of={item.permission.deadline} /> without
+              an answer
             </span>
           )}
         </span>

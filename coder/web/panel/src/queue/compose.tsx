@@ -9,8 +9,8 @@ import { say } from "../app/said";
 import { useStored } from "../review/marks";
 import { NATIVE, Picker, useAgent, useChoices } from "../session/choices";
 import { useCommands } from "../session/commands";
-import { Command } from "../ui/command";
-import { Empty, Key } from "../ui/parts";
+import { Next } from "../ui/next";
+import { Key } from "../ui/parts";
 import classes from "./queue.module.css";
 
 interface ComposeProps {
@@ -76,13 +76,7 @@ function Form({ close, given }: { close(): void; given: string | undefined }) {
     event?.preventDefault();
     if (ready && !add.isPending) add.mutate();
   };
-  if (listed !== undefined && names.length === 0)
-    return (
-      <Empty title="Begin with a project">
-        <p>Name a git repository that has a commit; then tasks can be queued for it.</p>
-        <Command text="bin/coder project add demo /path/to/repository" />
-      </Empty>
-    );
+  if (listed?.items.length === 0) return <Next title="Begin with a project" />;
   return (
     <form className={classes.form} onSubmit={submit}>
       {commands.list}
@@ -124,7 +118,10 @@ function Form({ close, given }: { close(): void; given: string | undefined }) {
           onChange={(value) => setPriority(Number(value) || 0)}
         />
       </div>
-      <Picker choices={choices} choose={choose} />
+      <fieldset className={classes.who}>
+        <legend>Who does it</legend>
+        <Picker choices={choices} choose={choose} />
+      </fieldset>
       {add.error !== null && (
         <p className="bad" role="alert">
           {add.error.message}

@@ -9,9 +9,9 @@ import { POST, PUT, type Task, told } from "../api/client";
 import { agents, projects, status } from "../api/queries";
 import { complain, say } from "../app/said";
 import { useStored } from "../review/marks";
-import { Command } from "../ui/command";
 import rows from "../ui/list.module.css";
-import { Empty, Failed, Hint, Key, plural } from "../ui/parts";
+import { Next } from "../ui/next";
+import { Failed, Hint, Key, plural } from "../ui/parts";
 import { useSelection } from "../ui/selection";
 import { Waiting } from "../ui/waiting";
 import { Compose } from "./compose";
@@ -78,7 +78,10 @@ function Tasks({ filter }: { filter: TaskFilter }) {
   const { data: listed } = useQuery(projects);
   const [composing, setComposing] = useState(false);
   const [ordering, setOrdering] = useState<string>();
-  const [plots, setPlots] = useStored("plots");
+  const [drawn, setDrawn] = useStored("plots");
+  // On a phone they are in the way until one wants them.
+  const plots = drawn === "on" || (drawn === null && window.matchMedia("(min-width: 721px)").matches);
+  const flip = () => setDrawn(plots ? "off" : "on");
   const [top, setTop] = useState(true);
   const [chosen, setChosen] = useState(false);
   const scroll = useRef<HTMLDivElement>(null);
@@ -116,7 +119,7 @@ function Tasks({ filter }: { filter: TaskFilter }) {
     { key: "+", does: "Let it run sooner: a higher priority", run: () => does(item, "sooner") },
     { key: "-", does: "Let it run later: a lower priority", run: () => does(item, "later") },
     { key: "o", does: "Order what waits in its session", run: () => does(item, "order") },
-    { key: "g", does: "Show or hide what went on over time", run: () => setPlots(plots === "off" ? null : "off") },
+    { key: "g", does: "Show or hide what went on over time", run: flip },
     ...(waiting > 0 ? [{ key: ".", does: "Show the new ones", run: () => toNew() }] : []),
   ]);
   useEffect(() => setChosen(current !== undefined), [current]);
@@ -153,14 +156,8 @@ function Tasks({ filter }: { filter: TaskFilter }) {
           ))}
         </nav>
         <span className={classes.push}>
-          <Hint does={plots === "off" ? "Show what went on over time" : "Hide what went on over time"} keys="g">
-            <ActionIcon
-              variant="default"
-              size={30}
-              aria-label="Over time"
-              aria-pressed={plots !== "off"}
-              onClick={() => setPlots(plots === "off" ? null : "off")}
-            >
+          <Hint does={plots ? "Hide what went on over time" : "Show what went on over time"} keys="g">
+            <ActionIcon variant="default" size={30} aria-label="Over time" aria-pressed={plots} onClick={flip}>
               <GraphIcon size={14} />
             </ActionIcon>
           </Hint>
@@ -176,7 +173,7 @@ function Tasks({ filter }: { filter: TaskFilter }) {
         <Filters filter={filter} look={look} projects={(listed?.items ?? []).map((each) => each.name)} />
       </header>
       <div className={classes.over}>
-        {plots !== "off" && (
+        {plots && !(loaded && items.length === 0 && !filtered) && (
           <Suspense fallback={<div className={classes.room} />}>
             <Plots project={filter.project} />
           </Suspense>
@@ -192,17 +189,14 @@ function Tasks({ filter }: { filter: TaskFilter }) {
         {error !== null && <Failed error={error} retry={reload} />}
         {!loaded && error === null && <Waiting />}
         {loaded && items.length === 0 && (
-          <Empty title={filtered ? "No task is like that" : "The queue is empty"}>
+          <Next title={filtered ? "No task is like that" : "The queue is empty"} project={filter.project}>
             <p>Queue one here, from the command line, or with an INSERT.</p>
-            <Command
-              text={`bin/coder task add ${filter.project ?? listed?.items[0]?.name ?? "demo"} "Add a test for the parser"`}
-            />
             {filtered && (
               <Button size="xs" variant="default" onClick={() => void navigate({ to: "/queue", search: {} })}>
                 Show all tasks
               </Button>
             )}
-          </Empty>
+          </Next>
         )}
         <ul
           className={rows.list}

@@ -78,7 +78,7 @@ export default function Plots({ project }: { project: string | undefined }) {
       <Plot
         name="Turns"
         figure={brief(sum(items, (each) => each.began))}
-        about={`${sum(items, (each) => each.completed)} completed, ${sum(items, (each) => each.failed)} failed, ${sum(items, stopped)} stopped`}
+        about={`${sum(items, (each) => each.failed)} failed, ${sum(items, stopped)} stopped`}
         bars={items.map((each) => ({
           parts: [
             ["good", each.completed],
@@ -92,7 +92,7 @@ export default function Plots({ project }: { project: string | undefined }) {
       <Plot
         name="Waited"
         figure={median === undefined ? "–" : span(median)}
-        about={median === undefined ? "nothing began" : `usually; of the slowest twentieth, up to ${span(longest)}`}
+        about={median === undefined ? "nothing began" : `mostly; at worst 95 % within ${span(longest)}`}
         bars={items.map((each) => ({
           parts: [["warn", each.wait_median_seconds ?? 0]],
           mark: each.wait_p95_seconds ?? undefined,
@@ -102,13 +102,13 @@ export default function Plots({ project }: { project: string | undefined }) {
       <Plot
         name="Tokens"
         figure={brief(sum(items, (each) => each.input_tokens + each.output_tokens))}
-        about={`${brief(sum(items, (each) => each.input_tokens))} read, of these ${brief(sum(items, (each) => each.cached_tokens))} cached; ${brief(sum(items, (each) => each.output_tokens))} written`}
+        about={`${brief(sum(items, (each) => each.input_tokens))} read, ${brief(sum(items, (each) => each.output_tokens))} written`}
         bars={items.map((each) => ({
           parts: [
             ["accent", each.output_tokens],
             ["soft", each.input_tokens],
           ],
-          says: `${at(each)}: ${brief(each.input_tokens)} read, ${brief(each.output_tokens)} written`,
+          says: `${at(each)}: ${brief(each.input_tokens)} read, of these ${brief(each.cached_tokens)} cached; ${brief(each.output_tokens)} written`,
         }))}
       />
       <div className={classes.foot}>

@@ -3,7 +3,8 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { createLazyRoute, Link, useNavigate } from "@tanstack/react-router";
 import { changes } from "../api/queries";
 import classes from "../ui/list.module.css";
-import { Age, Empty, Lines, plural, State } from "../ui/parts";
+import { Next } from "../ui/next";
+import { Age, Lines, plural, State } from "../ui/parts";
 import { Rows, Tabs, useListed } from "../ui/rows";
 
 export const route = createLazyRoute("/changes")({ component: ChangesPage });
@@ -33,9 +34,9 @@ function ChangesPage() {
         },
       ]}
       none={
-        <Empty title="No changes here">
+        <Next title="No changes here">
           <p>A turn that leaves a diff makes one.</p>
-        </Empty>
+        </Next>
       }
       row={(item) => (
         <>

@@ -3,7 +3,8 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { createLazyRoute, Link, useNavigate } from "@tanstack/react-router";
 import { sessions } from "../api/queries";
 import classes from "../ui/list.module.css";
-import { Age, Empty, plural, State } from "../ui/parts";
+import { Next } from "../ui/next";
+import { Age, plural, State } from "../ui/parts";
 import { Rows, Tabs, useListed } from "../ui/rows";
 
 export const route = createLazyRoute("/sessions")({ component: SessionsPage });
@@ -32,9 +33,9 @@ function SessionsPage() {
         },
       ]}
       none={
-        <Empty title="No sessions here">
+        <Next title="No sessions here">
           <p>A task without a session opens one.</p>
-        </Empty>
+        </Next>
       }
       row={(item) => (
         <>

@@ -57,7 +57,14 @@ export function Answer({ id, choices, several, className = "", children }: Answe
           aria-label="Answers"
         >
           {choices.map((each) => (
-            <Choice key={each.label} mt={6} value={each.label} label={each.label} description={each.description} />
+            <Choice
+              size="xs"
+              key={each.label}
+              mt={6}
+              value={each.label}
+              label={each.label}
+              description={each.description}
+            />
           ))}
         </Group>
       )}
