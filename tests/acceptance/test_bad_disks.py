@@ -183,7 +183,7 @@ async def test_no_room_in_the_database_for_the_end_of_an_approval(house: House) 
 
 @pytest.mark.parametrize(
     ("table", "when", "text"),
-    [("pending_changes", "true", "all done"), ("turns", "octet_length(new.text) > 0", "")],
+    [("pending_changes", "true", "all done"), ("tasks", "octet_length(new.answer) > 0", "")],
     ids=["the diff", "the answer"],
 )
 async def test_no_room_in_the_database(house: House, table: str, when: str, text: str) -> None:

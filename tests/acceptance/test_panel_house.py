@@ -179,7 +179,7 @@ def test_who_is_let_in_and_who_is_not(coder: Coder, tab: Open, browser: Browser,
     token = other.page.get_by_label("Or a token")
     token.fill("nobody's")
     token.press("Enter")
-    expect(token).to_have_attribute("aria-invalid", "true")
+    expect(token).to_have_attribute("data-invalid", "true")
     other.settled()
     assert other.violations() == []
     token.fill(TOKEN)
