@@ -75,7 +75,7 @@ class Tab:
 
     def settled(self) -> None:
         """Wait until nothing moves or fades any more: what is half there has no colours to judge."""
-        self.page.evaluate("() => Promise.all(document.getAnimations().map((each) => each.finished)).then(() => null)")
+        self.page.evaluate("() => Promise.allSettled(document.getAnimations().map((each) => each.finished)).then(() => null)")
 
     def violations(self) -> list[str]:
         """What axe finds wrong with the page as it is shown, with where."""
