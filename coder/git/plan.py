@@ -64,7 +64,7 @@ def _branch_plan(repository: Repository, approval: Approval, head: str) -> Plan:
 def require_movable(repository: Repository, branch: str) -> None:
     """Refuse a branch whose name git does not take, or that some work tree has checked out or rebases."""
     ref = f"refs/heads/{branch}"
-    valid = not branch.startswith("-") and branch != "HEAD" and "\0" not in branch
+    valid = not branch.startswith("-") and branch not in ("HEAD", "@") and "\0" not in branch
     if not valid or repository.run("check-ref-format", ref, accept=(0, 1)).status:
         raise WrongBranch(f"{branch!r} is not a name git takes for a branch; choose another one.", expected=branch, actual=None)
     listing = os.fsdecode(repository.run("worktree", "list", "--porcelain", "-z").out)

@@ -7,6 +7,7 @@ what is kept from it (`process`).
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Container, Iterator, Mapping
@@ -18,6 +19,10 @@ from coder.errors import DiskFull, InternalError, NoProjectPath, NotARepository
 from coder.git.process import Answer, converse, execute
 
 _FULL_BELOW = 1 << 20
+# Of what a remote says about a push; the end says most.
+_LINES = 5
+_LONGEST = 300
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 DEFAULT_REMOTE = "origin"
 CODER = {
     "GIT_AUTHOR_NAME": "coder",
@@ -108,8 +113,7 @@ class Repository:
             return remote, str(error)
         if answer.status == 0:
             return remote, None
-        rejected = [line.strip() for line in os.fsdecode(answer.out).splitlines() if line.startswith("!")]
-        return remote, (rejected or [_first_error(answer.err)])[0]
+        return remote, _why_not_pushed(os.fsdecode(answer.out), answer.err)
 
     def converse(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start git and leave it running, to be written to and read from; it ends when its input does."""
@@ -155,6 +159,15 @@ class Repository:
     def is_ancestor(self, commit: str, of: str) -> bool:
         """Whether a commit is the other one or came before it."""
         return self.run("merge-base", "--is-ancestor", commit, of, accept=(0, 1)).status == 0
+
+
+def _why_not_pushed(said: str, err: str) -> str:
+    """What git says of the branch, and before it what the remote, or whatever leads there, says of the reason."""
+    rejected = [line.split("\t")[-1].strip() for line in said.splitlines() if line.startswith("!")]
+    why = [line.removeprefix("remote:").strip() for line in err.splitlines() if line.startswith(("remote:", "ssh:"))]
+    words = [*(line.rstrip(".") for line in why if line), *(rejected or [_first_error(err)])][-_LINES:]
+    # A remote says what it likes: no text of ours holds control characters, and no column of the database a zero.
+    return "; ".join(_CONTROL.sub("\ufffd", line)[:_LONGEST] for line in words)
 
 
 def _first_error(err: str) -> str:

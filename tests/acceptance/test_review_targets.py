@@ -75,13 +75,16 @@ def test_a_branch_that_cannot_be_pushed_is_approved_all_the_same(
     if how == "refused":
         subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "remote")], check=True)
         hook = tmp_path / "remote" / "hooks" / "pre-receive"
-        hook.write_text("#!/bin/sh\necho not today >&2; exit 1\n")
+        hook.write_text("#!/bin/sh\nprintf 'not today.\\000\\033[2J\\n' >&2; exit 1\n")
         hook.chmod(0o755)
         checkout.git("remote", "add", "origin", str(tmp_path / "remote"))
     decision = coder.approve(change, target="branch", branch="made", push=True)
     pushed = decision["facts"]["pushed"]
     assert (decision["outcome"], pushed["remote"]) == ("approved", "origin")
-    assert ("origin" in pushed["error"]) if how == "missing" else ("declined" in pushed["error"])
+    said = {"missing": "'origin' does not appear to be a git repository", "refused": "not today"}[how]
+    assert pushed["error"].startswith(said)
+    assert how == "missing" or pushed["error"].endswith("; [remote rejected] (pre-receive hook declined)")
+    assert "\x1b" not in pushed["error"]
     assert checkout.git("rev-parse", "made") == decision["facts"]["commit"]
 
 

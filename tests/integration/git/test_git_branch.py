@@ -59,7 +59,7 @@ async def test_a_conflict_with_a_branch(bench: Bench) -> None:
     assert refused.value.facts["target"] == "branch new"
 
 
-@pytest.mark.parametrize("name", ["main", "linked", "rebased", "", "-x", "a..b", "with space", "HEAD", "nul\0"])
+@pytest.mark.parametrize("name", ["main", "linked", "rebased", "", "-x", "a..b", "with space", "HEAD", "@", "nul\0"])
 async def test_branches_that_may_not_be_moved(bench: Bench, tmp_path: Path, name: str) -> None:
     snapshot, worktree, _ = await changed(bench, b="agent\n")
     bench.repo.git("worktree", "add", "-q", "-b", "linked", str(tmp_path / "linked"))
