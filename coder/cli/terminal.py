@@ -49,6 +49,7 @@ class Terminal:
 
     def __init__(self, draw: Callable[[int, int], str]) -> None:
         self._draw = draw
+        self._drawn: os.terminal_size | None = None
         self._typed: deque[str] = deque()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -73,8 +74,8 @@ class Terminal:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
     def draw(self) -> None:
-        size = size_of_terminal()
-        self._put(self._draw(size.columns, size.lines))
+        self._drawn = size_of_terminal()
+        self._put(self._draw(self._drawn.columns, self._drawn.lines))
 
     def key(self) -> str:
         """The next key: a character, or the name of another; the screen is drawn anew when its size changes meanwhile.
@@ -82,12 +83,10 @@ class Terminal:
         Raises:
             EOFError: the terminal is gone.
         """
-        size = size_of_terminal()
         while not self._typed:
             if select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
                 self._read()
-            elif (now := size_of_terminal()) != size:
-                size = now
+            elif size_of_terminal() != self._drawn:  # not since the key is waited for: it may have changed while the screen was drawn
                 self.draw()
         key = self._typed.popleft()
         return NAMES.get(key, key)

@@ -203,7 +203,7 @@ async def test_ten_thousand_subscriptions_or_refusals_end_the_socket_and_nobody_
     assert tab.end is not None
     assert tab.end[0] == 4429
     assert tab.end[1].startswith(f"{live.REFUSED_MOST} operations in a row were refused; the last: ")
-    assert len(tab.errors) == live.REFUSED_MOST
+    assert len(tab.errors) <= live.REFUSED_MOST  # what was not sent by then is not waited for
     await still_well(house, other)
 
 
