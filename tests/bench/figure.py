@@ -94,11 +94,17 @@ class Rounds:
 
 
 async def alternate(floor: Callable[[], Awaitable[float]], program: Callable[[], Awaitable[float]], rounds: int) -> Rounds:
-    """Measure floor and program in turns: A B A B …; one turn of each beforehand warms what can be warmed."""
+    """Measure floor and program in turns: A B B A A B …, so that each is met as often by what the other leaves running; one turn of
+    each beforehand warms what can be warmed."""
     await floor()
     await program()
-    pairs = [(await floor(), await program()) for _ in range(rounds)]
-    return Rounds(tuple(mine for _, mine in pairs), tuple(other for other, _ in pairs))
+    mine: list[float] = []
+    others: list[float] = []
+    order = ((floor, others), (program, mine))
+    for turn in range(rounds):
+        for measure, found in order if turn % 2 == 0 else order[::-1]:
+            found.append(await measure())
+    return Rounds(tuple(mine), tuple(others))
 
 
 def load() -> str:
