@@ -24,7 +24,7 @@ from coder.backends.opencode_settings import variables
 from coder.config import Settings
 from coder.errors import AgentUnavailable, TurnError
 from coder.events import Command
-from coder.protocols.opencode_words import commands, obj, text
+from coder.protocols.opencode_words import commands, models, obj, text
 
 REMEMBERED = "coder-probe.json"
 LOOK_SECONDS = 60.0
@@ -90,11 +90,11 @@ class Probe:
             await asyncio.to_thread(self._launcher.prepare)
             async with asyncio.timeout(LOOK_SECONDS):
                 version = await self._output(program, "--version")
-                models = await self._output(program, "models")
+                printed = await self._output(program, "models")
         except (TurnError, OSError, TimeoutError) as error:
             log.warning("opencode could not be asked what it is", why=str(error) or type(error).__name__)
             return
-        listed = tuple(line for line in models.split() if "/" in line)
+        listed = tuple(line for line in printed.split() if "/" in line)
         if version:
             self._write(replace(self._read(program), version=version.split()[-1], models=listed))
 
@@ -125,14 +125,14 @@ class Probe:
             log.warning("opencode's server could not be asked what it can do", why=str(error))
             return
         modes = tuple(text(a.get("name")) for a in agents if a.get("mode") != "subagent" and a.get("name") not in HIDDEN_MODES)
-        models, options = _models(providers)
+        offers = models(providers)
         self._write(
             replace(
                 self._read(program),
                 version=text(health.get("version")) or None,
-                models=models,
+                models=tuple(offers),
                 modes=modes or BUILT_IN_MODES,
-                thinking_options=options,
+                thinking_options=tuple(dict.fromkeys(option for options in offers.values() for option in options)),
                 commands=offered,
             )
         )
@@ -160,14 +160,3 @@ def _mark(program: str) -> str:
     except OSError:
         return program
     return f"{program} {found.st_size} {found.st_mtime_ns}"
-
-
-def _models(providers: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Every model as `provider/model`, and every option for thinking that one of them has."""
-    models: list[str] = []
-    options: dict[str, None] = {}
-    for provider in listed(obj(providers).get("providers")):
-        for name, model in obj(provider.get("models")).items():
-            models.append(f"{text(provider.get('id'))}/{name}")
-            options |= dict.fromkeys(obj(obj(model).get("variants")))
-    return tuple(models), tuple(options)

@@ -26,7 +26,7 @@ from coder.permission import Answer
 from coder.ports import Turn
 from coder.protocols.opencode import TurnReading
 from coder.protocols.opencode_answers import Waiting
-from coder.protocols.opencode_words import commands
+from coder.protocols.opencode_words import commands, models
 from coder.task import AgentSession
 
 DOUBT_SECONDS = 1.0
@@ -147,6 +147,7 @@ class OpencodeTurn:
         opening = self._opening = await open_session(server, self._place, self._wishes, self._turn)
         self._place.used(opening.session)
         await self._check_mode(server)
+        await self._check_thinking(server)
         prompt = message_id()
         reading = TurnReading(opening.session, prompt, self._wishes.directory)
         server.bus.attach(opening.session, self._inbox)
@@ -170,6 +171,16 @@ class OpencodeTurn:
         offered = [str(agent.get("name")) for agent in listed(await server.ask("GET", "/agent", directory=self._wishes.directory))]
         if mode not in offered:
             raise ProviderError(f"opencode has no mode {mode}; it offers {', '.join(offered)}: name one of these, or none.")
+
+    async def _check_thinking(self, server: Server) -> None:
+        """The server drops without a word what the model does not have."""
+        wanted, model = self._wishes.variant, self._wishes.model
+        if not wanted or model is None:
+            return
+        offered = models(await server.ask("GET", "/config/providers", directory=self._wishes.directory)).get(model, ())
+        if wanted not in offered:
+            offers = f"it offers {', '.join(offered)}" if offered else "it offers none"
+            self._ready.append(Notice(f"opencode's model {model} has no thinking option {wanted} ({offers}); the model's own way is used."))
 
     async def _prompt(self, server: Server, opening: Opening, prompt: str, command: tuple[str, str] | None) -> None:
         session, wishes = opening.session, self._wishes

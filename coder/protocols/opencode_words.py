@@ -70,6 +70,15 @@ def usage(tokens: Any, *, child: bool) -> Usage:
     return Usage(prompt, cached, written, None if child else prompt + written)
 
 
+def models(providers: Any) -> dict[str, tuple[str, ...]]:
+    """The options for thinking of every model, by `provider/model`, of what `GET /config/providers` answers."""
+    return {
+        f"{text(provider.get('id'))}/{name}": tuple(obj(obj(model).get("variants")))
+        for provider in map(obj, items(obj(providers).get("providers")))
+        for name, model in obj(provider.get("models")).items()
+    }
+
+
 def plan(todos: Any) -> Plan:
     """The to-do list; what was called off is no longer on it."""
     entries = [obj(todo) for todo in items(todos)]

@@ -188,6 +188,16 @@ async def test_eight_sessions_at_once_do_not_cross(warm: House) -> None:
     assert len({one.session.id for one in played if one.session}) == 8
 
 
+async def test_an_effort_of_thinking_that_the_model_does_not_have_is_told(chat: Chat) -> None:
+    played = await chat.play("say: hello", thinking_option_id="extreme")
+    assert (played.error, played.transcript.text) == (None, "hello")
+    assert [notice.text for notice in played.of(Notice) if "thinking" in notice.text] == [
+        "opencode's model scripted/m1 has no thinking option extreme (it offers low, medium, high); the model's own way is used."
+    ]
+    known = await chat.play("say: hello", thinking_option_id="high")
+    assert [notice.text for notice in known.of(Notice) if "no thinking option" in notice.text] == []
+
+
 async def test_a_directory_that_is_not_there_is_a_sentence(chat: Chat) -> None:
     played = await chat.play("say: x", cwd=chat.worktree / "gone")
     assert played.error is not None
